@@ -1,0 +1,142 @@
+"""GPUs, vGPU types and vGPUs as facts: no behaviour of any driver lives here."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+
+from lamina.model import resources
+from lamina.model.ids import PciAddress
+
+# "NVIDIA A40-8Q", "GRID T4-2Q", "NVIDIA A100-1-5CME"; the part after the first word tells the type (the vendor word varies by driver).
+_TYPE_NAME = re.compile(r"(?:NVIDIA|GRID) (?P<family>.+?)-(?:(?P<slices>\d+)-)?(?P<gib>\d+)(?P<series>[ABCQ])(?P<suffix>\d|ME|NOME|MEALL|GFX)?")
+
+
+class Framework(enum.StrEnum):
+    """How the kernel makes vGPUs on a GPU."""
+
+    #: mediated devices in sysfs (Linux, Documentation/driver-api/vfio-mediated-device.rst)
+    MDEV = "mdev"
+    #: vendor-specific VFIO on SR-IOV virtual functions (NVIDIA vGPU 17 and later on Linux 6.8 and later)
+    VFIO = "vfio"
+
+
+class Partitioning(enum.StrEnum):
+    """Which rule says what layouts of a GPU are legal; `lamina.model.partitioners` has one class for each."""
+
+    SAME_SIZE = "same-size"
+    SHARED_POOL = "shared-pool"
+
+
+class VgpuState(enum.StrEnum):
+    """Where a vGPU stands, as ``GET /fleet/v1/vgpus`` shows it."""
+
+    #: written down and paid for, not on the hardware yet
+    PLANNED = "planned"
+    #: on the hardware, no domain holds it
+    PRESENT = "present"
+    #: on the hardware and part of a server's domain
+    ATTACHED = "attached"
+    #: made by Lamina, and nothing in the records pays for it
+    ORPHAN = "orphan"
+    #: made by somebody else: counted, shown, never touched
+    FOREIGN = "foreign"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VgpuType:
+    """One profile a GPU can be cut into.
+
+    ``id`` is the kernel's word (``nvidia-558`` under mdev, ``558`` under vfio) and means nothing on another host;
+    ``name`` is what operators write (``NVIDIA A40-2Q``, or the id where the driver gives no name).
+    """
+
+    id: str
+    name: str
+    framebuffer_mb: int
+    #: most instances on one empty GPU
+    max_instances: int
+
+    @property
+    def series(self) -> str:
+        """``Q``, ``C``, ``B`` or ``A`` by the type's name, or ``""`` for names outside NVIDIA's grammar."""
+        match = _TYPE_NAME.fullmatch(self.name)
+        return match["series"] if match else ""
+
+    @property
+    def trait(self) -> str:
+        return resources.type_trait(self.name)
+
+    def called(self, word: str) -> bool:
+        """Whether an operator's `word` means this type: its name, its id, or its name under the other vendor word."""
+        return word in (self.name, self.id) or (" " in word and " " in self.name and word.split(" ", 1)[1] == self.name.split(" ", 1)[1])
+
+
+def framebuffer_of_name(name: str) -> int | None:
+    """Framebuffer in MiB told by a type's name (``A40-8Q``: 8192; ``…-0B`` and ``…-0Q``: 512), or None."""
+    match = _TYPE_NAME.fullmatch(name)
+    if match is None:
+        return None
+    gib = int(match["gib"])
+    return gib * 1024 if gib else 512
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuSettings:
+    """What the operator says of one GPU, in a fleet file or in ``agent.toml``; everything may be left out."""
+
+    address: PciAddress
+    #: type names or ids; None enables every type the kernel offers
+    enabled_types: tuple[str, ...] | None = None
+    resource_class: str = resources.VGPU
+    #: most vGPUs that Lamina makes on it (Nova's ``max_instances``)
+    max_instances: int | None = None
+    #: facts of types that neither the kernel's files nor the catalog tell
+    types: tuple[VgpuType, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU and what may be made on it. Everything the partitioners need, and nothing that changes with use."""
+
+    address: PciAddress
+    model: str
+    framework: Framework
+    partitioning: Partitioning
+    framebuffer_mb: int
+    #: every type the card offers
+    types: tuple[VgpuType, ...]
+    #: names of the types that may be made here, in the operator's order of preference
+    enabled_types: tuple[str, ...]
+    resource_class: str = resources.VGPU
+    max_instances: int | None = None
+    #: how many parents it has: its VFs on SR-IOV cards, None where the GPU itself is the parent
+    virtual_functions: int | None = None
+    numa_node: int | None = None
+
+    def type_named(self, name: str) -> VgpuType:
+        """The type of that name. Raises KeyError."""
+        for vgpu_type in self.types:
+            if vgpu_type.name == name:
+                return vgpu_type
+        raise KeyError(name)
+
+    @property
+    def enabled(self) -> tuple[VgpuType, ...]:
+        return tuple(self.type_named(name) for name in self.enabled_types)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """The vGPUs on one GPU: the types of ours (planned ones too) and of foreign ones."""
+
+    ours: tuple[VgpuType, ...] = ()
+    foreign: tuple[VgpuType, ...] = ()
+
+    @property
+    def all(self) -> tuple[VgpuType, ...]:
+        return self.ours + self.foreign
+
+    def plus(self, vgpu_type: VgpuType) -> Layout:
+        return Layout((*self.ours, vgpu_type), self.foreign)

@@ -1,0 +1,132 @@
+"""What the control plane and a host's compute service say to each other: plain values, the same in process and over HTTPS."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from lamina.model.gpus import Gpu, VgpuType
+from lamina.model.ids import PciAddress
+
+
+class PowerState(enum.IntEnum):
+    """Power states with the numbers that the Compute API shows (nova/compute/power_state.py)."""
+
+    NOSTATE = 0
+    RUNNING = 1
+    PAUSED = 3
+    SHUTDOWN = 4
+    CRASHED = 6
+    SUSPENDED = 7
+
+
+class PowerAction(enum.StrEnum):
+    ON = "on"
+    OFF = "off"
+    SOFT_REBOOT = "soft-reboot"
+    HARD_REBOOT = "hard-reboot"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Fence:
+    """Orders every call about one server: a host refuses a lower one, and takes an equal one for a repetition.
+
+    ``epoch`` grows whenever an operation begins or is taken over by another process; ``number`` grows with each call
+    the operation makes.
+    """
+
+    epoch: int
+    number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """Who is calling, sent with everything that changes a host."""
+
+    operation_id: str
+    step: str
+    fence: Fence
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VgpuSpec:
+    """A vGPU that shall exist. ``parent`` names the VF where it stood before (a host that came back), else None."""
+
+    uuid: str
+    server_id: str
+    gpu: PciAddress
+    type: str
+    parent: PciAddress | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VgpuReport:
+    """A vGPU that a host has. ``uuid`` is the mdev's own, the journal's for a VF of ours, derived for a foreign VF."""
+
+    uuid: str
+    gpu: PciAddress
+    #: the VF it stands on, or the GPU itself
+    parent: PciAddress
+    #: None where the type is not one the GPU is known to offer
+    type: str | None
+    #: False for devices that this host's journal does not know
+    ours: bool
+    server_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DomainSpec:
+    """A domain that shall exist, with these vGPUs and in this power state."""
+
+    server_id: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    image_id: str | None
+    vgpus: tuple[str, ...]
+    running: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DomainReport:
+    """A domain that a host has. ``server_id`` is None for domains that Lamina did not make."""
+
+    uuid: str
+    name: str
+    power_state: PowerState
+    vgpus: tuple[str, ...]
+    server_id: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuReport:
+    """One GPU now: its facts, what the kernel says is still available of each type, and what stands on it."""
+
+    gpu: Gpu
+    available: dict[str, int]
+    vgpus: tuple[VgpuReport, ...] = ()
+
+    def foreign_types(self) -> tuple[VgpuType, ...]:
+        """Types of the devices that are not ours; one of an unknown type is counted as the card's largest."""
+        largest = max(self.gpu.types, key=lambda t: t.framebuffer_mb)
+        known = {t.name: t for t in self.gpu.types}
+        return tuple(known.get(v.type or "", largest) for v in self.vgpus if not v.ours)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostReport:
+    """Everything a host tells of itself."""
+
+    host: str
+    #: changes with every boot of the machine (Linux: /proc/sys/kernel/random/boot_id)
+    boot_id: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    hypervisor_type: str
+    hypervisor_version: int
+    gpus: tuple[GpuReport, ...]
+    domains: tuple[DomainReport, ...]
+    #: sentences for a person: GPUs that could not be read, types asked for and not offered, …
+    problems: tuple[str, ...] = ()
