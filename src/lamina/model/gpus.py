@@ -10,7 +10,9 @@ from lamina.model import resources
 from lamina.model.ids import PciAddress
 
 # "NVIDIA A40-8Q", "GRID T4-2Q", "NVIDIA A100-1-5CME"; the part after the first word tells the type (the vendor word varies by driver).
-_TYPE_NAME = re.compile(r"(?:NVIDIA|GRID) (?P<family>.+?)-(?:(?P<slices>\d+)-)?(?P<gib>\d+)(?P<series>[ABCQ])(?P<suffix>\d|ME|NOME|MEALL|GFX)?")
+_TYPE_NAME = re.compile(
+    r"(?:NVIDIA|GRID) (?P<family>.+?)-(?:(?P<slices>\d+)-)?(?P<gib>\d+)(?P<series>[ABCQ])(?P<suffix>\d|ME|NOME|MEALL|GFX)?"
+)
 
 
 class Framework(enum.StrEnum):

@@ -108,5 +108,5 @@ def gpu_provider_id(host: str, address: PciAddress) -> str:
 def parse_host_name(text: str) -> str:
     """A host name: letters, digits, dot, dash and underscore, at most 255. Raises `BadRequest` otherwise."""
     if not _HOST_NAME.fullmatch(text):
-        raise BadRequest(f"{text[:80]!r} is not a host name: letters, digits, '.', '-' and '_', beginning and ending with a letter or digit")
+        raise BadRequest(f"{text[:80]!r} is not a host name: letters, digits, '.', '-' and '_', a letter or digit at both ends")
     return text
