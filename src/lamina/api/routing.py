@@ -1,0 +1,160 @@
+"""What an API is made of: rooms with a route table each, the request a handler gets and the reply it gives.
+
+A handler is an ordinary function ``handler(request) -> Reply``, run in a worker thread. It reads the request, asks the
+store or starts an operation, and answers plain values; it raises `LaminaError` for everything else, which the room
+turns into its own fault body in one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from lamina.model.errors import BadRequest, LaminaError
+from lamina.operations.control_plane import ControlPlane
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+#: check strings in oslo.policy's language; whose object it is, the queries decide by the project of the context
+ADMIN = "role:admin"
+MEMBER = "role:member or role:admin"
+READER = "role:reader or role:member or role:admin"
+ANY_USER = "@"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """A microversion."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Parse ``2.96``. Raises `BadRequest` on anything else."""
+        major, dot, minor = text.partition(".")
+        if not (dot and major.isascii() and major.isdecimal() and minor.isascii() and minor.isdecimal() and len(text) <= 9):
+            raise BadRequest(f"{text[:80]!r} is not an API version: it looks like 2.96")
+        return cls(int(major), int(minor))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Microversions:
+    """The range a room answers and the headers in which clients name the one they want."""
+
+    service_type: str
+    least: Version
+    most: Version
+    legacy_headers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Context:
+    """Who is asking. An empty user id means nobody (only on routes that are open to all)."""
+
+    request_id: str
+    user_id: str = ""
+    user_name: str = ""
+    #: None for a system-scoped or unscoped token
+    project_id: str | None = None
+    project_name: str | None = None
+    roles: frozenset[str] = frozenset()
+    system: bool = False
+    #: SHA-256 of the token that was shown, for revocation
+    token_hash: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One request, read whole. ``path`` has the route's parameters, decoded."""
+
+    plane: ControlPlane
+    context: Context
+    method: str
+    url: str
+    path: Mapping[str, str]
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    version: Version
+    body: bytes = b""
+    #: the spooled body of a route with ``upload``; deleted after the handler unless it moved it
+    upload: Path | None = None
+
+    def json(self, model: type[T]) -> T:
+        """The body as `model`, a msgspec Struct. Raises `BadRequest` that names the field."""
+        try:
+            return msgspec.json.decode(self.body, type=model, strict=True)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(f"Invalid request body: {error}") from error
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a query parameter, in order."""
+        return [value for key, value in self.query if key == name]
+
+    def value(self, name: str) -> str | None:
+        """The last value of a query parameter, as web frameworks have it."""
+        values = self.values(name)
+        return values[-1] if values else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back: a value to be written as JSON, bytes as they are, a file, or nothing."""
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    file: Path | None = None
+
+
+Handler = Callable[[Request], Reply]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """One call of an API. ``rule`` is its name in policy files and ``check`` that rule's default."""
+
+    method: str
+    path: str
+    handler: Handler
+    rule: str
+    check: str = READER
+    #: first and last microversion that has it
+    since: Version | None = None
+    until: Version | None = None
+    #: open to everybody, a token neither needed nor looked at (version documents, making a token)
+    public: bool = False
+    #: the body is spooled to a file and not bound by the limit of JSON bodies
+    upload: bool = False
+
+    def answers(self, version: Version) -> bool:
+        return (self.since is None or self.since <= version) and (self.until is None or version <= self.until)
+
+
+Fault = Callable[[LaminaError, str, Version], Reply]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Room:
+    """One API under one path. ``fault`` shapes (error, request id, version) as this API's clients expect it."""
+
+    name: str
+    prefix: str
+    routes: tuple[Route, ...]
+    fault: Fault
+    microversions: Microversions | None = None
+    #: names under which the request id goes back
+    request_id_headers: tuple[str, ...] = ("X-Openstack-Request-Id",)

@@ -1,0 +1,34 @@
+"""The one settings object: read once at start, passed down, never looked up."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process runs. Times are in seconds."""
+
+    state: Path
+    #: base of every address in answers and in the catalog, without a trailing slash
+    public_url: str = "http://127.0.0.1:8774"
+    region: str = "RegionOne"
+    #: how long a token is good for
+    token_life: float = 3600.0
+    #: how long a process may be silent before another takes over its operations
+    lease: float = 10.0
+    #: how often hosts are asked for a report, and what is out of order is mended
+    report_interval: float = 10.0
+    #: a host silent for longer than this is `down` (Nova's service_down_time)
+    service_down: float = 60.0
+    #: how many hosts are tried for one server before its creation ends in ERROR
+    max_attempts: int = 3
+    #: largest JSON body, largest image, in bytes
+    max_body: int = 1 << 20
+    max_image: int = 1 << 40
+
+    @property
+    def images(self) -> Path:
+        """Where image contents lie, one file an image."""
+        return self.state / "images"

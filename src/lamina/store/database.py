@@ -1,0 +1,87 @@
+"""The database: one engine, read and write transactions, SQLite and PostgreSQL alike.
+
+On SQLite: WAL, ``synchronous=FULL`` (a lost commit would be a vGPU given twice), foreign keys on, and every write
+transaction begun IMMEDIATE behind one lock of this process, so that writers wait for each other instead of failing
+(SQLite, "Write-Ahead Logging" and "Transaction"; SQLAlchemy, "SQLite: transactional isolation").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.model.errors import Unavailable
+
+#: seconds that a writer waits for another process on the same SQLite file
+_BUSY_TIMEOUT = 30
+
+
+def _dump(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+class Database:
+    """Hands out connections inside transactions. Safe for threads; one object per process."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {"pool_pre_ping": True}
+        options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
+        self.engine = sa.create_engine(url, **options)
+        self._writer = threading.Lock()
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+
+    @classmethod
+    def at(cls, directory: Path) -> Database:
+        """The SQLite database of a state directory."""
+        return cls(f"sqlite:///{directory / 'lamina.db'}")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A snapshot to read from; nothing written here is kept."""
+        with _told(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: all of it is kept when the block ends, none of it when the block raises."""
+        with _told():
+            if not self.is_sqlite:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            with self._writer, self.engine.connect().execution_options(lamina_write=True) as connection, connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise Unavailable("The database does not answer or refuses to write; try again.", cause=str(error)) from error
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, never by the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get("lamina_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,25 @@
+"""Fixtures shared by every kind of test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.model.clock import SystemClock
+from lamina.model.settings import Settings
+from lamina.operations.control_plane import ControlPlane
+from lamina.store import schema
+from lamina.store.database import Database
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane without hosts on a database of its own."""
+    settings = Settings(state=tmp_path)
+    settings.images.mkdir()
+    db = Database.at(tmp_path)
+    schema.upgrade(db)
+    yield ControlPlane(settings, db, SystemClock())
+    db.close()
