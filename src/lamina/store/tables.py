@@ -326,6 +326,8 @@ sagas = Table(
     #: what it works on, a server's id: one saga at a time holds it
     Column("subject", sa.String(36), nullable=False, index=True),
     Column("params", sa.JSON, nullable=False),
+    #: names of the steps, in order, as they were when it began: a later version changes nothing under its feet
+    Column("steps", sa.JSON, nullable=False),
     #: waiting, running, unwinding, stuck, done, undone or abandoned (`lamina.saga.log.State`)
     Column("state", sa.String(16), nullable=False),
     #: why it unwinds or is stuck: {code, message}
@@ -359,7 +361,7 @@ saga_events = Table(
     metadata,
     Column("saga_id", ForeignKey("sagas.id"), nullable=False),
     Column("step", sa.String(64), nullable=False),
-    #: done, failed, undone or undo-failed; the last two and "failed" may only follow as `lamina.saga.log` says
+    #: done, failed, undone or undo-failed (`lamina.saga.log.Event`)
     Column("event", sa.String(16), nullable=False),
     Column("number", sa.Integer, nullable=False),
     Column("output", sa.JSON),

@@ -1,0 +1,235 @@
+"""Servers and their state machine: one table that the operations obey, the API answers from and the docs print.
+
+States are the Compute API's (Nova: nova/compute/vm_states.py, task_states.py; API guide, "Server concepts").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+from lamina.model.errors import InvalidState
+from lamina.model.flavors import Flavor
+from lamina.model.hosts import PowerState
+
+
+class VmState(enum.StrEnum):
+    """Where a server rests."""
+
+    BUILDING = "building"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    RESIZED = "resized"
+    ERROR = "error"
+    DELETED = "deleted"
+
+
+class TaskState(enum.StrEnum):
+    """What is being done to a server now."""
+
+    SCHEDULING = "scheduling"
+    SPAWNING = "spawning"
+    RESIZE_PREP = "resize_prep"
+    RESIZE_MIGRATING = "resize_migrating"
+    RESIZE_FINISH = "resize_finish"
+    RESIZE_CONFIRMING = "resize_confirming"
+    RESIZE_REVERTING = "resize_reverting"
+    REBOOTING = "rebooting"
+    REBOOTING_HARD = "rebooting_hard"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
+    DELETING = "deleting"
+
+
+class Action(enum.StrEnum):
+    """What a caller may ask of a server; the values are the names of its instance actions."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    RESIZE = "resize"
+    MIGRATE = "migrate"
+    CONFIRM_RESIZE = "confirmResize"
+    REVERT_RESIZE = "revertResize"
+    START = "start"
+    STOP = "stop"
+    REBOOT = "reboot"
+    #: what Lamina does by itself to the servers of a host that came back
+    RESTORE = "restore"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """When an action is allowed and what it makes of a server.
+
+    ``task`` is None where the server is not seen to be busy; ``to`` is None where the server comes to rest in the state
+    it left. ``interrupts`` marks the one action that need not wait for a running one.
+    """
+
+    action: Action
+    vm_states: frozenset[VmState]
+    task: TaskState | None
+    to: VmState | None
+    interrupts: bool = False
+
+
+_RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
+_ALL = frozenset(VmState) - {VmState.DELETED}
+
+RULES: dict[Action, Rule] = {
+    rule.action: rule
+    for rule in (
+        Rule(Action.CREATE, frozenset({VmState.BUILDING}), TaskState.SCHEDULING, VmState.ACTIVE),
+        Rule(Action.DELETE, _ALL, TaskState.DELETING, VmState.DELETED, interrupts=True),
+        Rule(Action.RESIZE, _RESTING, TaskState.RESIZE_PREP, VmState.RESIZED),
+        Rule(Action.MIGRATE, _RESTING, TaskState.RESIZE_PREP, VmState.RESIZED),
+        Rule(Action.CONFIRM_RESIZE, frozenset({VmState.RESIZED}), None, None),
+        Rule(Action.REVERT_RESIZE, frozenset({VmState.RESIZED}), TaskState.RESIZE_REVERTING, None),
+        Rule(Action.START, frozenset({VmState.STOPPED}), TaskState.POWERING_ON, VmState.ACTIVE),
+        Rule(Action.STOP, frozenset({VmState.ACTIVE, VmState.ERROR}), TaskState.POWERING_OFF, VmState.STOPPED),
+        Rule(Action.REBOOT, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}), TaskState.REBOOTING, VmState.ACTIVE),
+        Rule(Action.RESTORE, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED, VmState.ERROR}), None, None),
+    )
+}
+
+#: (vm_state, task_state) -> the status clients see; a pair that is not listed shows the vm_state's own
+_STATUS: dict[VmState, str] = {
+    VmState.BUILDING: "BUILD",
+    VmState.ACTIVE: "ACTIVE",
+    VmState.STOPPED: "SHUTOFF",
+    VmState.RESIZED: "VERIFY_RESIZE",
+    VmState.ERROR: "ERROR",
+    VmState.DELETED: "DELETED",
+}
+_STATUS_BUSY: dict[TaskState, tuple[frozenset[VmState], str]] = {
+    TaskState.RESIZE_PREP: (_RESTING, "RESIZE"),
+    TaskState.RESIZE_MIGRATING: (_RESTING, "RESIZE"),
+    TaskState.RESIZE_FINISH: (_RESTING, "RESIZE"),
+    TaskState.RESIZE_REVERTING: (frozenset({VmState.RESIZED}), "REVERT_RESIZE"),
+    TaskState.REBOOTING: (frozenset({VmState.ACTIVE}), "REBOOT"),
+    TaskState.REBOOTING_HARD: (frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}), "HARD_REBOOT"),
+}
+
+
+def status(vm_state: VmState, task_state: TaskState | None) -> str:
+    """The ``status`` of the Compute API (Nova: nova/api/openstack/common.py, status_from_state)."""
+    if task_state in _STATUS_BUSY:
+        states, shown = _STATUS_BUSY[task_state]
+        if vm_state in states:
+            return shown
+    return _STATUS[vm_state]
+
+
+#: status -> the vm_states a list filtered by it looks for
+STATES_OF_STATUS: dict[str, frozenset[VmState]] = {shown: frozenset({state}) for state, shown in _STATUS.items()} | {
+    shown: states for states, shown in _STATUS_BUSY.values()
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a server is in ERROR, for a person to read."""
+
+    code: int
+    message: str
+    created_at: float
+    details: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A server as recorded. Times are seconds since the epoch."""
+
+    id: str
+    generation: int
+    name: str
+    hostname: str
+    project_id: str
+    user_id: str
+    reservation_id: str
+    vm_state: VmState
+    task_state: TaskState | None
+    power_state: PowerState
+    host: str | None
+    zone: str | None
+    flavor: Flavor
+    image_id: str | None
+    created_at: float
+    updated_at: float
+    description: str | None = None
+    key_name: str | None = None
+    user_data: str | None = None
+    config_drive: bool = False
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    fault: Fault | None = None
+    locked: bool = False
+    locked_reason: str | None = None
+    launched_at: float | None = None
+    terminated_at: float | None = None
+    deleted_at: float | None = None
+
+    @property
+    def status(self) -> str:
+        return status(self.vm_state, self.task_state)
+
+    @property
+    def progress(self) -> int:
+        return 100 if self.vm_state is VmState.ACTIVE and self.task_state is None else 0
+
+    def must_allow(self, action: Action) -> Rule:
+        """The rule of `action` if the server's state allows it now. Raises `InvalidState` that names the state."""
+        rule = RULES[action]
+        if self.vm_state not in rule.vm_states:
+            raise InvalidState(f"Cannot '{action}' instance {self.id} while it is in vm_state {self.vm_state}")
+        if self.task_state is not None and not rule.interrupts:
+            raise InvalidState(f"Cannot '{action}' instance {self.id} while it is in task_state {self.task_state}")
+        return rule
+
+
+class MigrationStatus(enum.StrEnum):
+    """Where a resize or a cold migration stands (Nova: the statuses of os-migrations)."""
+
+    PRE_MIGRATING = "pre-migrating"
+    MIGRATING = "migrating"
+    POST_MIGRATING = "post-migrating"
+    FINISHED = "finished"
+    CONFIRMING = "confirming"
+    CONFIRMED = "confirmed"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Migration:
+    """One move of a server, a resize included. ``id`` is also the consumer that holds the source's allocation."""
+
+    seq: int
+    id: str
+    server_id: str
+    type: str
+    status: MigrationStatus
+    source_host: str
+    dest_host: str | None
+    old_flavor: Flavor
+    new_flavor: Flavor
+    old_vm_state: VmState
+    project_id: str
+    user_id: str
+    created_at: float
+    updated_at: float
+
+
+def transition_table() -> list[dict[str, Any]]:
+    """The rules as rows for the documentation: action, from, task, to."""
+    return [
+        {
+            "action": str(rule.action),
+            "from": ", ".join(sorted(rule.vm_states)),
+            "task_state": str(rule.task or "-"),
+            "to": str(rule.to or "as before"),
+            "while busy": "yes" if rule.interrupts else "no",
+        }
+        for rule in RULES.values()
+    ]

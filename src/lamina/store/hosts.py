@@ -1,0 +1,207 @@
+"""Queries over hosts, their GPUs and vGPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.model.errors import NotFound
+from lamina.model.gpus import Gpu, Layout, VgpuState
+from lamina.model.hosts import VgpuReport
+from lamina.model.ids import PciAddress
+from lamina.store.tables import gpus, hosts, vgpus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Host:
+    """A host as recorded. Times are seconds since the epoch."""
+
+    name: str
+    id: str
+    service_id: str
+    provider_id: str
+    enabled: bool
+    disabled_reason: str | None
+    forced_down: bool
+    zone: str
+    boot_id: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    hypervisor_type: str
+    hypervisor_version: int
+    problems: list[str]
+    last_seen_at: float
+    created_at: float
+
+    def is_up(self, now: float, service_down: float) -> bool:
+        return not self.forced_down and now - self.last_seen_at <= service_down
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuRecord:
+    """A GPU as recorded. ``provider_id`` is None where no type may be made on it."""
+
+    host: str
+    address: PciAddress
+    provider_id: str | None
+    gpu: Gpu
+    foreign: tuple[VgpuReport, ...]
+    present: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vgpu:
+    """A vGPU as recorded, whether it stands already or is only planned."""
+
+    uuid: str
+    host: str
+    address: PciAddress
+    provider_id: str
+    type: str
+    parent: PciAddress | None
+    server_id: str
+    consumer_id: str
+    operation_id: str
+    state: VgpuState
+    created_at: float
+
+
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+def _host(row: sa.Row[Any]) -> Host:
+    return Host(**row._mapping)
+
+
+def all_hosts(tx: sa.Connection) -> list[Host]:
+    return [_host(row) for row in tx.execute(sa.select(hosts).order_by(hosts.c.name))]
+
+
+def get_host(tx: sa.Connection, name: str) -> Host:
+    """Raises `NotFound`."""
+    row = tx.execute(sa.select(hosts).where(hosts.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(f"Host {name[:255]} could not be found.")
+    return _host(row)
+
+
+def find_host(tx: sa.Connection, name: str) -> Host | None:
+    row = tx.execute(sa.select(hosts).where(hosts.c.name == name)).one_or_none()
+    return _host(row) if row else None
+
+
+def insert_host(tx: sa.Connection, host: Host) -> None:
+    tx.execute(sa.insert(hosts).values(**dataclasses.asdict(host)))
+
+
+def update_host(tx: sa.Connection, name: str, **columns: Any) -> None:
+    """Raises `NotFound`."""
+    if tx.execute(sa.update(hosts).where(hosts.c.name == name).values(**columns)).rowcount != 1:
+        raise NotFound(f"Host {name[:255]} could not be found.")
+
+
+# ---------------------------------------------------------------------------------------------------- GPUs
+
+
+def _gpu(row: sa.Row[Any]) -> GpuRecord:
+    return GpuRecord(
+        host=row.host,
+        address=PciAddress.parse(row.address),
+        provider_id=row.provider_id,
+        gpu=msgspec.convert(row.facts, type=Gpu),
+        foreign=msgspec.convert(row.foreign_vgpus, type=tuple[VgpuReport, ...]),
+        present=row.present,
+    )
+
+
+def gpus_of(tx: sa.Connection, host: str | None = None) -> list[GpuRecord]:
+    """The GPUs of one host, or of all, in the order of their addresses."""
+    query = sa.select(gpus).order_by(gpus.c.host, gpus.c.address)
+    if host is not None:
+        query = query.where(gpus.c.host == host)
+    return [_gpu(row) for row in tx.execute(query)]
+
+
+def gpus_of_providers(tx: sa.Connection, provider_ids: Iterable[str]) -> dict[str, GpuRecord]:
+    """Those of the providers that are GPUs."""
+    query = sa.select(gpus).where(gpus.c.provider_id.in_(list(provider_ids)))
+    return {row.provider_id: _gpu(row) for row in tx.execute(query)}
+
+
+def put_gpu(tx: sa.Connection, record: GpuRecord) -> None:
+    """Insert or replace what is recorded of one GPU."""
+    key = (gpus.c.host == record.host) & (gpus.c.address == str(record.address))
+    columns = {
+        "provider_id": record.provider_id,
+        "facts": _plain(record.gpu),
+        "foreign_vgpus": _plain(record.foreign),
+        "present": record.present,
+    }
+    if tx.execute(sa.update(gpus).where(key).values(**columns)).rowcount == 0:
+        tx.execute(sa.insert(gpus).values(host=record.host, address=str(record.address), **columns))
+
+
+# ---------------------------------------------------------------------------------------------------- vGPUs
+
+
+def _vgpu(row: sa.Row[Any]) -> Vgpu:
+    columns = dict(row._mapping)
+    columns["address"] = PciAddress.parse(row.address)
+    columns["parent"] = PciAddress.parse(row.parent) if row.parent else None
+    columns["state"] = VgpuState(row.state)
+    return Vgpu(**columns)
+
+
+def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
+    if records:
+        tx.execute(
+            sa.insert(vgpus),
+            [
+                {f.name: getattr(r, f.name) for f in dataclasses.fields(r)}
+                | {"address": str(r.address), "parent": str(r.parent) if r.parent else None, "state": str(r.state)}
+                for r in records
+            ],
+        )
+
+
+def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Vgpu]:
+    """vGPUs that meet every condition on `tables.vgpus`, in a stable order."""
+    query = sa.select(vgpus).where(*conditions).order_by(vgpus.c.host, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
+    return [_vgpu(row) for row in tx.execute(query)]
+
+
+def vgpus_of_server(tx: sa.Connection, server_id: str, consumer_id: str | None = None) -> list[Vgpu]:
+    """A server's vGPUs, or only those that one consumer (the server, or a migration of it) pays for."""
+    conditions = [vgpus.c.server_id == server_id]
+    if consumer_id is not None:
+        conditions.append(vgpus.c.consumer_id == consumer_id)
+    return select_vgpus(tx, *conditions)
+
+
+def update_vgpu(tx: sa.Connection, uuid: str, **columns: Any) -> None:
+    tx.execute(sa.update(vgpus).where(vgpus.c.uuid == uuid).values(**columns))
+
+
+def set_vgpus_state(tx: sa.Connection, server_id: str, consumer_id: str, state: VgpuState) -> None:
+    tx.execute(sa.update(vgpus).where(vgpus.c.server_id == server_id, vgpus.c.consumer_id == consumer_id).values(state=str(state)))
+
+
+def delete_vgpus(tx: sa.Connection, uuids: Iterable[str]) -> None:
+    tx.execute(sa.delete(vgpus).where(vgpus.c.uuid.in_(list(uuids))))
+
+
+def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
+    """What stands or is planned on a GPU; foreign devices of an unknown type count as the card's largest type."""
+    types = {t.name: t for t in record.gpu.types}
+    largest = max(record.gpu.types, key=lambda t: t.framebuffer_mb)
+    query = sa.select(vgpus.c.type).where(vgpus.c.host == record.host, vgpus.c.address == str(record.address)).order_by(vgpus.c.created_at)
+    ours = tuple(types.get(name, largest) for name in tx.scalars(query))
+    return Layout(ours, tuple(types.get(v.type or "", largest) for v in record.foreign))

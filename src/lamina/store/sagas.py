@@ -1,0 +1,168 @@
+"""Queries over the saga log. Whoever writes to a saga proves with (owner, epoch) that it is still his."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.model.errors import AlreadyExists, Conflict, NotFound
+from lamina.store.tables import counters, saga_events, sagas
+
+_HOLDING = ("running", "unwinding", "stuck")
+
+
+class LostLease(Conflict):
+    """Another process has taken this saga over; what we learnt is dropped."""
+
+    code = "lamina.saga.lost_lease"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SagaRow:
+    """One row of the table, as it lies there."""
+
+    seq: int
+    id: str
+    kind: str
+    subject: str
+    params: Any
+    steps: list[str]
+    state: str
+    error: dict[str, Any] | None
+    cancelled: bool
+    owner: str | None
+    lease_expires_at: float | None
+    epoch: int
+    action: str
+    request_id: str
+    project_id: str
+    user_id: str
+    created_at: float
+    updated_at: float
+    abandoned_reason: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EventRow:
+    saga_id: str
+    step: str
+    event: str
+    number: int
+    output: Any
+    error: dict[str, Any] | None
+    host: str | None
+    started_at: float
+    finished_at: float
+
+
+def _row(row: sa.Row[Any]) -> SagaRow:
+    return SagaRow(**row._mapping)
+
+
+def next_epoch(tx: sa.Connection) -> int:
+    """A number larger than every one given before, on every process of this database."""
+    value = tx.scalar(sa.update(counters).where(counters.c.name == "epoch").values(value=counters.c.value + 1).returning(counters.c.value))
+    if value is None:
+        tx.execute(sa.insert(counters).values(name="epoch", value=1))
+        return 1
+    return int(value)
+
+
+def insert(tx: sa.Connection, **columns: Any) -> None:
+    """Add a saga. Raises `AlreadyExists` when another one holds its subject and this one would too."""
+    if columns["state"] in _HOLDING and holder(tx, columns["subject"]) is not None:
+        raise AlreadyExists(f"an operation on {columns['subject']} is running")
+    try:
+        tx.execute(sa.insert(sagas).values(**columns))
+    except sa.exc.IntegrityError as error:
+        raise AlreadyExists(f"an operation on {columns['subject']} is running") from error
+
+
+def get(tx: sa.Connection, saga_id: str) -> SagaRow:
+    """Raises `NotFound`."""
+    row = tx.execute(sa.select(sagas).where(sagas.c.id == saga_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"Operation {saga_id} could not be found.")
+    return _row(row)
+
+
+def holder(tx: sa.Connection, subject: str) -> SagaRow | None:
+    """The saga that holds `subject`, if any."""
+    row = tx.execute(sa.select(sagas).where(sagas.c.subject == subject, sagas.c.state.in_(_HOLDING))).one_or_none()
+    return _row(row) if row else None
+
+
+def waiting(tx: sa.Connection, subject: str) -> SagaRow | None:
+    """The saga that waits longest for `subject`, if any."""
+    query = sa.select(sagas).where(sagas.c.subject == subject, sagas.c.state == "waiting").order_by(sagas.c.seq).limit(1)
+    row = tx.execute(query).one_or_none()
+    return _row(row) if row else None
+
+
+def unfinished(tx: sa.Connection) -> list[SagaRow]:
+    """All that hold a subject or wait for one, oldest first."""
+    query = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
+    return [_row(row) for row in tx.execute(query)]
+
+
+def of_subject(tx: sa.Connection, subject: str) -> list[SagaRow]:
+    """Every saga of a subject, oldest first."""
+    return [_row(row) for row in tx.execute(sa.select(sagas).where(sagas.c.subject == subject).order_by(sagas.c.seq))]
+
+
+def events(tx: sa.Connection, saga_ids: Iterable[str]) -> list[EventRow]:
+    """Events of these sagas, in the order in which they were written within each."""
+    query = sa.select(saga_events).where(saga_events.c.saga_id.in_(list(saga_ids))).order_by(saga_events.c.saga_id, saga_events.c.number)
+    return [EventRow(**row._mapping) for row in tx.execute(query)]
+
+
+def take(tx: sa.Connection, row: SagaRow, *, state: str, owner: str, lease_expires_at: float, now: float) -> int | None:
+    """Make `owner` the one who runs the saga, under a new epoch, which is returned; None where somebody was faster."""
+    epoch = next_epoch(tx)
+    taken = tx.execute(
+        sa.update(sagas)
+        .where(sagas.c.id == row.id, sagas.c.epoch == row.epoch, sagas.c.state == row.state)
+        .values(state=state, owner=owner, lease_expires_at=lease_expires_at, epoch=epoch, updated_at=now)
+    )
+    return epoch if taken.rowcount == 1 else None
+
+
+def write(
+    tx: sa.Connection, saga_id: str, *, owner: str, epoch: int, new_events: Sequence[EventRow], **columns: Any
+) -> None:
+    """Append events and set columns of a saga that is still ours. Raises `LostLease`."""
+    done = tx.execute(sa.update(sagas).where(sagas.c.id == saga_id, sagas.c.owner == owner, sagas.c.epoch == epoch).values(**columns))
+    if done.rowcount != 1:
+        raise LostLease(f"saga {saga_id} was taken over")
+    if new_events:
+        tx.execute(sa.insert(saga_events), [dataclasses.asdict(e) for e in new_events])
+
+
+def extend_leases(tx: sa.Connection, *, owner: str, saga_ids: Iterable[str], lease_expires_at: float) -> None:
+    """The heartbeat of all sagas that a process runs."""
+    tx.execute(
+        sa.update(sagas)
+        .where(sagas.c.owner == owner, sagas.c.id.in_(list(saga_ids)), sagas.c.state.in_(("running", "unwinding")))
+        .values(lease_expires_at=lease_expires_at)
+    )
+
+
+def cancel(tx: sa.Connection, saga_id: str) -> None:
+    """Ask a saga to turn back at its next step, if it still may."""
+    tx.execute(sa.update(sagas).where(sagas.c.id == saga_id).values(cancelled=True))
+
+
+def is_cancelled(tx: sa.Connection, saga_id: str) -> bool:
+    return bool(tx.scalar(sa.select(sagas.c.cancelled).where(sagas.c.id == saga_id)))
+
+
+def operator_verdict(tx: sa.Connection, saga_id: str, *, state: str, reason: str | None, now: float) -> None:
+    """What an operator decided of a stuck saga. Raises `NotFound`, and `Conflict` where it is not stuck."""
+    row = get(tx, saga_id)
+    values: dict[str, Any] = {"state": state, "updated_at": now, "abandoned_reason": reason, "owner": None, "lease_expires_at": None}
+    done = tx.execute(sa.update(sagas).where(sagas.c.id == saga_id, sagas.c.state == "stuck").values(**values))
+    if done.rowcount != 1:
+        raise Conflict(f"Operation {saga_id} is {row.state}, not stuck.")

@@ -1,0 +1,205 @@
+"""Queries over servers and their migrations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
+from lamina.model.flavors import Flavor
+from lamina.model.hosts import PowerState
+from lamina.model.servers import Fault, Migration, MigrationStatus, Server, TaskState, VmState
+from lamina.store.tables import migrations, servers
+
+#: columns that a listing may be sorted by, by the Compute API's name
+SORT_COLUMNS: dict[str, sa.Column[Any]] = {
+    "created_at": servers.c.created_at,
+    "updated_at": servers.c.updated_at,
+    "display_name": servers.c.name,
+    "name": servers.c.name,
+    "host": servers.c.host,
+    "uuid": servers.c.id,
+    "vm_state": servers.c.vm_state,
+    "task_state": servers.c.task_state,
+    "power_state": servers.c.power_state,
+    "project_id": servers.c.project_id,
+    "user_id": servers.c.user_id,
+    "launched_at": servers.c.launched_at,
+    "terminated_at": servers.c.terminated_at,
+    "key_name": servers.c.key_name,
+    "hostname": servers.c.hostname,
+    "availability_zone": servers.c.zone,
+    "display_description": servers.c.description,
+    "image_ref": servers.c.image_id,
+    "locked": servers.c.locked,
+}
+
+
+def _server(row: sa.Row[Any]) -> Server:
+    columns = dict(row._mapping)
+    del columns["seq"]
+    return msgspec.convert(columns, type=Server)
+
+
+def _migration(row: sa.Row[Any]) -> Migration:
+    return msgspec.convert(dict(row._mapping), type=Migration)
+
+
+def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: msgspec.to_builtins(value) for key, value in changes.items()}
+
+
+def insert(tx: sa.Connection, server: Server) -> None:
+    tx.execute(sa.insert(servers).values(**_columns({f.name: getattr(server, f.name) for f in dataclasses.fields(server)})))
+
+
+def get(tx: sa.Connection, server_id: str, project_id: str | None = None, *, deleted: bool = False) -> Server:
+    """One server; with `project_id` only if it belongs there. Deleted ones only if asked for. Raises `NotFound`."""
+    query = sa.select(servers).where(servers.c.id == server_id)
+    if project_id is not None:
+        query = query.where(servers.c.project_id == project_id)
+    if not deleted:
+        query = query.where(servers.c.deleted_at.is_(None))
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"Instance {server_id} could not be found.")
+    return _server(row)
+
+
+def update(tx: sa.Connection, server_id: str, now: float, *, expected: int | None = None, **changes: Any) -> None:
+    """Set columns of a server and raise its generation.
+
+    A server marked for deletion keeps that task_state whatever a still running operation would set. Raises
+    `ConcurrentUpdate` where `expected` is not the server's generation any more, `NotFound` where it is gone.
+    """
+    columns: dict[Any, Any] = _columns(changes)
+    if "task_state" in columns and columns.get("vm_state") != VmState.DELETED:
+        columns["task_state"] = sa.case((servers.c.task_state == TaskState.DELETING, TaskState.DELETING), else_=columns["task_state"])
+    query = sa.update(servers).where(servers.c.id == server_id).values(**columns, updated_at=now, generation=servers.c.generation + 1)
+    if expected is not None:
+        query = query.where(servers.c.generation == expected)
+    if tx.execute(query).rowcount != 1:
+        if expected is None:
+            raise NotFound(f"Instance {server_id} could not be found.")
+        raise ConcurrentUpdate(f"Instance {server_id} was changed by somebody else; try again.")
+
+
+def page(
+    tx: sa.Connection,
+    conditions: Iterable[sa.ColumnElement[bool]] = (),
+    *,
+    sort: Iterable[tuple[str, str]] = (("created_at", "desc"),),
+    limit: int | None = None,
+    marker: str | None = None,
+) -> list[Server]:
+    """Servers that meet every condition, sorted by (column of `SORT_COLUMNS`, asc|desc), after `marker`.
+
+    Raises `BadRequest` for an unknown column, direction or marker.
+    """
+    order: list[tuple[sa.ColumnElement[Any], bool]] = []
+    for key, direction in sort:
+        if key not in SORT_COLUMNS:
+            raise BadRequest(f"sort_key: {key[:80]!r} is not one of {', '.join(sorted(SORT_COLUMNS))}")
+        if direction not in ("asc", "desc"):
+            raise BadRequest(f"sort_dir: {direction[:80]!r} is neither 'asc' nor 'desc'")
+        column = SORT_COLUMNS[key]
+        # a NULL sorts first everywhere, so that a page that begins after one means the same on every database
+        order.append((sa.case((column.is_(None), 0), else_=1), direction == "asc"))
+        order.append((column, direction == "asc"))
+    order.append((servers.c.seq, order[-1][1] if order else False))
+    query = sa.select(servers).where(*conditions)
+    if marker is not None:
+        at = tx.execute(sa.select(*(c for c, _ in order)).where(servers.c.id == marker)).one_or_none()
+        if at is None:
+            raise BadRequest(f"marker [{marker[:80]}] not found")
+        query = query.where(_after(order, tuple(at)))
+    query = query.order_by(*(column.asc() if rising else column.desc() for column, rising in order))
+    if limit is not None:
+        query = query.limit(limit)
+    return [_server(row) for row in tx.execute(query)]
+
+
+def _after(order: list[tuple[sa.ColumnElement[Any], bool]], at: tuple[Any, ...]) -> sa.ColumnElement[bool]:
+    """Rows strictly behind `at` in the given order: (a > x) or (a = x and (b > y or …))."""
+    condition: sa.ColumnElement[bool] = sa.false()
+    for (column, rising), value in zip(reversed(order), reversed(at), strict=True):
+        if value is None:
+            continue  # equal by the preceding NULL marker
+        further = column > value if rising else column < value
+        condition = sa.or_(further, sa.and_(column == value, condition))
+    return condition
+
+
+def on_host(tx: sa.Connection, host: str) -> list[Server]:
+    """Servers whose place is this host."""
+    return [_server(row) for row in tx.execute(sa.select(servers).where(servers.c.host == host, servers.c.deleted_at.is_(None)))]
+
+
+def count_by_host(tx: sa.Connection) -> dict[str, int]:
+    placed = servers.c.deleted_at.is_(None) & servers.c.host.is_not(None)
+    query = sa.select(servers.c.host, sa.func.count()).where(placed).group_by(servers.c.host)
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def usage_of_project(tx: sa.Connection, project_id: str) -> tuple[int, int, int]:
+    """(servers, vCPUs, MiB of memory) that a project has now."""
+    flavors = tx.scalars(sa.select(servers.c.flavor).where(servers.c.project_id == project_id, servers.c.deleted_at.is_(None))).all()
+    held = [msgspec.convert(f, type=Flavor) for f in flavors]
+    return len(held), sum(f.vcpus for f in held), sum(f.memory_mb for f in held)
+
+
+# ---------------------------------------------------------------------------------------------------- migrations
+
+
+def insert_migration(tx: sa.Connection, **columns: Any) -> None:
+    tx.execute(sa.insert(migrations).values(**_columns(columns)))
+
+
+def update_migration(tx: sa.Connection, migration_id: str, now: float, **changes: Any) -> None:
+    tx.execute(sa.update(migrations).where(migrations.c.id == migration_id).values(**_columns(changes), updated_at=now))
+
+
+def migration(tx: sa.Connection, migration_id: str) -> Migration:
+    """Raises `NotFound`."""
+    row = tx.execute(sa.select(migrations).where(migrations.c.id == migration_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"Migration {migration_id} could not be found.")
+    return _migration(row)
+
+
+def finished_migration(tx: sa.Connection, server_id: str) -> Migration:
+    """The migration that waits for confirm or revert. Raises `NotFound`."""
+    query = sa.select(migrations).where(migrations.c.server_id == server_id, migrations.c.status == MigrationStatus.FINISHED)
+    row = tx.execute(query.order_by(migrations.c.seq.desc()).limit(1)).one_or_none()
+    if row is None:
+        raise NotFound(f"Instance {server_id} has no finished migration.")
+    return _migration(row)
+
+
+def migrations_page(
+    tx: sa.Connection, conditions: Iterable[sa.ColumnElement[bool]] = (), *, limit: int | None = None, marker: str | None = None
+) -> list[Migration]:
+    """Migrations that meet every condition, newest first, after `marker` (a migration's uuid). Raises `BadRequest`."""
+    query = sa.select(migrations).where(*conditions).order_by(migrations.c.seq.desc())
+    if marker is not None:
+        at = tx.scalar(sa.select(migrations.c.seq).where(migrations.c.id == marker))
+        if at is None:
+            raise BadRequest(f"marker [{marker[:80]}] not found")
+        query = query.where(migrations.c.seq < at)
+    if limit is not None:
+        query = query.limit(limit)
+    return [_migration(row) for row in tx.execute(query)]
+
+
+def power_states(tx: sa.Connection, states: Mapping[str, PowerState], now: float) -> None:
+    """Record what hosts say of domains at rest."""
+    for server_id, state in states.items():
+        tx.execute(sa.update(servers).where(servers.c.id == server_id).values(power_state=int(state), updated_at=now))
+
+
+def set_fault(tx: sa.Connection, server_id: str, fault: Fault, now: float) -> None:
+    update(tx, server_id, now, vm_state=VmState.ERROR, task_state=None, fault=fault)
