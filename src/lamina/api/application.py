@@ -53,10 +53,14 @@ def application(plane: ControlPlane, rooms: Iterable[Room]) -> Starlette:
         by_path: dict[str, list[Route]] = {}
         for route in room.routes:
             by_path.setdefault(route.path, []).append(route)
-        for path, choices in by_path.items():
-            routes.append(HttpRoute(room.prefix + path or "/", _endpoint(plane, policy, room, tuple(choices)), methods=_METHODS))
-    for room in sorted(rooms, key=lambda r: -len(r.prefix)):
-        routes.append(HttpRoute(room.prefix + "/{rest:path}", _endpoint(plane, policy, room, ()), methods=_METHODS))
+        routes.extend(
+            HttpRoute(room.prefix + path or "/", _endpoint(plane, policy, room, tuple(choices)), methods=_METHODS)
+            for path, choices in by_path.items()
+        )
+    routes.extend(
+        HttpRoute(room.prefix + "/{rest:path}", _endpoint(plane, policy, room, ()), methods=_METHODS)
+        for room in sorted(rooms, key=lambda r: -len(r.prefix))
+    )
     return Starlette(routes=routes)
 
 
@@ -70,7 +74,8 @@ def _endpoint(
             version = negotiate(room.microversions, http)
             reply = await _answer(plane, policy, choices, http, version, request_id)
         except LaminaError as error:
-            log.info("refused", room=room.name, path=http.url.path, request_id=request_id, code=error.code, why=error.message, **error.context)
+            told = {"room": room.name, "path": http.url.path, "request_id": request_id, "code": error.code, "why": error.message}
+            log.info("refused", **(error.context | told))
             reply = room.fault(error, request_id, version)
             if isinstance(error, MethodNotAllowed):
                 reply = dataclasses.replace(reply, headers={**reply.headers, "Allow": ", ".join(sorted({c.method for c in choices}))})
@@ -124,7 +129,7 @@ def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version
     """The version the client asked for. Raises `NotAcceptable` outside the range and `BadRequest` on nonsense."""
     if microversions is None:
         return _NO_VERSION
-    wanted = microversion_parse.get_version(http.headers, microversions.service_type, list(microversions.legacy_headers))
+    wanted = microversion_parse.get_version(http.headers.items(), microversions.service_type, list(microversions.legacy_headers))
     if wanted is None:
         return microversions.least
     if wanted == "latest":
