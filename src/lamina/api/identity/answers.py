@@ -1,0 +1,106 @@
+"""What the store's values look like in Keystone's answers, and how its queries are read."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from lamina.api.routing import Reply, Request
+from lamina.model.errors import BadRequest, Forbidden
+from lamina.model.settings import Settings
+from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, Project, Role, User
+
+DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME}
+
+#: what a name may be: something to see, and no control characters
+NAME = r"\A(?=.*\S)[^\x00-\x1f\x7f]+\Z"
+#: what a description may be; PostgreSQL has no place for NUL
+TEXT = r"\A[^\x00]*\Z"
+
+
+def base(settings: Settings) -> str:
+    return f"{settings.public_url}/identity/v3"
+
+
+def moment(seconds: float) -> str:
+    """``2026-11-23T09:00:00.000000Z``, as Keystone writes times."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def domain(settings: Settings) -> dict[str, Any]:
+    return DOMAIN | {
+        "description": "The default domain",
+        "enabled": True,
+        "options": {},
+        "links": {"self": f"{base(settings)}/domains/{DOMAIN_ID}"},
+    }
+
+
+def project(settings: Settings, value: Project) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "description": value.description,
+        "enabled": value.enabled,
+        "domain_id": DOMAIN_ID,
+        "parent_id": DOMAIN_ID,
+        "is_domain": False,
+        "tags": [],
+        "options": {},
+        "links": {"self": f"{base(settings)}/projects/{value.id}"},
+    }
+
+
+def user(settings: Settings, value: User) -> dict[str, Any]:
+    optional = {"email": value.email, "default_project_id": value.default_project_id}
+    return {
+        "id": value.id,
+        "name": value.name,
+        "description": value.description,
+        "enabled": value.enabled,
+        "domain_id": DOMAIN_ID,
+        "password_expires_at": None,
+        "options": {},
+        "links": {"self": f"{base(settings)}/users/{value.id}"},
+    } | {name: given for name, given in optional.items() if given is not None}
+
+
+def role(settings: Settings, value: Role) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "description": value.description,
+        "domain_id": None,
+        "options": {},
+        "links": {"self": f"{base(settings)}/roles/{value.id}"},
+    }
+
+
+def listing(request: Request, name: str, values: Iterable[dict[str, Any]]) -> Reply:
+    """A whole list under `name`; Keystone does not page either unless it is told to."""
+    return Reply(200, {name: list(values), "links": {"self": request.url, "previous": None, "next": None}})
+
+
+def flag(request: Request, name: str) -> bool | None:
+    """A yes-or-no query parameter; given without a value it says yes, as in Keystone. Raises `BadRequest` on other words."""
+    given = request.value(name)
+    if given is None:
+        return None
+    word = given.lower()
+    if word in {"", "1", "true", "yes"}:
+        return True
+    if word in {"0", "false", "no"}:
+        return False
+    raise BadRequest(f"{name}: {given[:80]!r} is neither true nor false")
+
+
+def elsewhere(request: Request) -> bool:
+    """Whether the query asks for another domain than the one there is, so that nothing can be found."""
+    return any(request.value(name) not in (None, "", DOMAIN_ID) for name in ("domain_id", "parent_id"))
+
+
+def must_be_own(request: Request, what: str, own: str | None, asked: str) -> None:
+    """Admins see everything, others themselves. Raises `Forbidden`, alike for what exists and what does not."""
+    if not request.context.is_admin and own != asked:
+        raise Forbidden(f"You are not authorized to see or change this {what}; only an admin and its owner are.")

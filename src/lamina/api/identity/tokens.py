@@ -1,0 +1,242 @@
+"""Tokens: proving who one is, with a scope; looking at a token and ending it.
+
+Source: Identity API v3, "Authentication and token management". Whatever is wrong with a proof or a scope, the answer is
+the same 401: it tells nobody which users and projects there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from typing import Annotated, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.api.identity import answers
+from lamina.api.identity.catalog import catalog
+from lamina.api.routing import ANY_USER, Reply, Request, Route
+from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
+from lamina.model.settings import Settings
+from lamina.store import identity, passwords
+from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, SYSTEM, Token, derived_id
+
+_Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=answers.TEXT)]
+
+
+class DomainRef(msgspec.Struct):
+    id: _Text | None = None
+    name: _Text | None = None
+
+    @property
+    def is_default(self) -> bool:
+        return self.id == DOMAIN_ID if self.id is not None else self.name == DOMAIN_NAME
+
+
+class UserProof(msgspec.Struct):
+    password: _Text
+    id: _Text | None = None
+    name: _Text | None = None
+    domain: DomainRef | None = None
+
+
+class PasswordProof(msgspec.Struct):
+    user: UserProof
+
+
+class TokenProof(msgspec.Struct):
+    id: _Text
+
+
+class Identity(msgspec.Struct):
+    methods: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
+    password: PasswordProof | None = None
+    token: TokenProof | None = None
+
+
+class ProjectRef(msgspec.Struct):
+    id: _Text | None = None
+    name: _Text | None = None
+    domain: DomainRef | None = None
+
+
+class SystemRef(msgspec.Struct):
+    all: Literal[True]
+
+
+class Scope(msgspec.Struct, forbid_unknown_fields=True):
+    project: ProjectRef | None = None
+    system: SystemRef | None = None
+    domain: DomainRef | None = None
+
+
+class Auth(msgspec.Struct):
+    identity: Identity
+    scope: Scope | Literal["unscoped"] | None = None
+
+
+class AuthBody(msgspec.Struct):
+    auth: Auth
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Proven:
+    user: identity.User
+    methods: tuple[str, ...]
+    expires_at: float
+
+
+def _refused() -> Unauthorized:
+    return Unauthorized("The request you have made requires authentication.")
+
+
+def issue(request: Request) -> Reply:
+    """POST /auth/tokens."""
+    plane = request.plane
+    auth = request.json(AuthBody).auth
+    if len(auth.identity.methods) != 1:
+        raise BadRequest("auth.identity.methods: say one method, 'password' or 'token'")
+    now = plane.clock.now()
+    method = auth.identity.methods[0]
+    if method == "password" and auth.identity.password is not None:
+        # hashing takes its time and is done before the transaction; within it is seen whether the password is still this one
+        proof = auth.identity.password.user
+        kept = _check_password(request, proof)
+        with plane.db.write() as tx:
+            user, still = _lookup(tx, proof)
+            if user is None or still is None or not hmac.compare_digest(still, kept):
+                raise _refused()
+            return _issue(request, tx, _Proven(user, ("password",), now + plane.settings.token_life), auth.scope, now)
+    if method == "token" and auth.identity.token is not None:
+        with plane.db.write() as tx:
+            shown = identity.find_token(tx, identity.token_hash(auth.identity.token.id), now)
+            if shown is None:
+                raise _refused()
+            # a token got by a token lives no longer than that one, or none would ever end
+            methods = tuple(dict.fromkeys(("token", *shown.methods)))
+            return _issue(request, tx, _Proven(shown.user, methods, shown.expires_at), auth.scope, now)
+    if method in {"password", "token"}:
+        raise BadRequest(f"auth.identity: the method is {method!r}, and there is no {method!r} object beside it")
+    raise Unauthorized("Attempted to authenticate with an unsupported method; 'password' and 'token' are supported.")
+
+
+def _check_password(request: Request, proof: UserProof) -> str:
+    """The kept hash that the password matches. Takes as long for an unknown user as for a known one."""
+    if proof.id is None and (proof.name is None or proof.domain is None):
+        raise BadRequest("auth.identity.password.user: say its id, or its name and its domain")
+    with request.plane.db.read() as tx:
+        user, kept = _lookup(tx, proof)
+    if not passwords.matches(kept, proof.password) or user is None or kept is None:
+        raise _refused()
+    return kept
+
+
+def _lookup(tx: sa.Connection, proof: UserProof) -> tuple[identity.User | None, str | None]:
+    if proof.domain is not None and not proof.domain.is_default:
+        return None, None
+    user, kept = identity.password_of(tx, user_id=proof.id, name=proof.name)
+    return (user, kept) if user is not None and user.enabled else (None, None)
+
+
+def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | str | None, now: float) -> Reply:
+    target = _target(tx, proven.user, scope)
+    token = identity.add_token(tx, proven.user.id, target, proven.methods, now, proven.expires_at)
+    made = identity.find_token(tx, identity.token_hash(token), now)
+    if made is None:  # no role on the target, the project disabled or not there: nothing is kept
+        raise _refused()
+    return Reply(201, body(request.plane.settings, made, with_catalog=_wants_catalog(request)), _headers(token))
+
+
+def _target(tx: sa.Connection, user: identity.User, scope: Scope | str | None) -> str | None:
+    if scope is None:
+        held = {project.id for project in identity.list_projects(tx, enabled=True, held_by=user.id)}
+        return user.default_project_id if user.default_project_id in held else None
+    if not isinstance(scope, Scope):
+        return None
+    named = [ref for ref in (scope.project, scope.system, scope.domain) if ref is not None]
+    if len(named) != 1:
+        raise BadRequest("auth.scope: say one of 'project' and 'system', or leave the scope out")
+    if scope.system is not None:
+        return SYSTEM
+    if scope.project is not None:
+        return _project_target(tx, scope.project)
+    raise _refused()  # nobody has a role on the domain
+
+
+def _project_target(tx: sa.Connection, ref: ProjectRef) -> str:
+    if ref.domain is not None and not ref.domain.is_default:
+        raise _refused()
+    if ref.id is not None:
+        if ref.id == SYSTEM:
+            raise _refused()
+        return ref.id
+    if ref.name is None or ref.domain is None:
+        raise BadRequest("auth.scope.project: say its id, or its name and its domain")
+    for project in identity.list_projects(tx, name=ref.name):
+        return project.id
+    raise _refused()
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"X-Subject-Token": token, "Vary": "X-Auth-Token"}
+
+
+def _wants_catalog(request: Request) -> bool:
+    return request.value("nocatalog") is None
+
+
+def body(settings: Settings, token: Token, *, with_catalog: bool) -> dict[str, Any]:
+    """A token as Keystone describes it; the token itself goes in the header ``X-Subject-Token`` only."""
+    told: dict[str, Any] = {
+        "methods": list(token.methods),
+        "user": {"id": token.user.id, "name": token.user.name, "domain": answers.DOMAIN, "password_expires_at": None},
+        "audit_ids": [token.audit_id],
+        "issued_at": answers.moment(token.issued_at),
+        "expires_at": answers.moment(token.expires_at),
+    }
+    if token.target is not None:
+        told["roles"] = [{"id": derived_id("role", name), "name": name} for name in sorted(token.roles)]
+        if with_catalog:
+            told["catalog"] = catalog(settings)
+    if token.project is not None:
+        told |= {"project": {"id": token.project.id, "name": token.project.name, "domain": answers.DOMAIN}, "is_domain": False}
+    elif token.target == SYSTEM:
+        told["system"] = {"all": True}
+    return {"token": told}
+
+
+def _subject(request: Request) -> tuple[str, Token]:
+    """The token of ``X-Subject-Token``: one's own, or any for admins and services. Raises `NotFound`, and `Forbidden` to others."""
+    shown = request.headers.get("x-subject-token")
+    if not shown:
+        raise BadRequest("The header X-Subject-Token is missing: it names the token that this is about.")
+    hash_ = identity.token_hash(shown)
+    own = hmac.compare_digest(hash_, request.context.token_hash)
+    if not (own or request.context.roles & {"admin", "service"}):
+        raise Forbidden("You are not authorized to look at or end another's token.")
+    with request.plane.db.read() as tx:
+        found = identity.find_token(tx, hash_, request.plane.clock.now())
+    if found is None:
+        raise NotFound("Could not find token.")
+    return shown, found
+
+
+def validate(request: Request) -> Reply:
+    """GET and HEAD /auth/tokens."""
+    shown, found = _subject(request)
+    return Reply(200, body(request.plane.settings, found, with_catalog=_wants_catalog(request)), _headers(shown))
+
+
+def revoke(request: Request) -> Reply:
+    """DELETE /auth/tokens."""
+    _, found = _subject(request)
+    with request.plane.db.write() as tx:
+        identity.revoke(tx, found.hash)
+    return Reply(204)
+
+
+ROUTES = (
+    Route("POST", "/auth/tokens", issue, "identity:authenticate", "", public=True),
+    Route("GET", "/auth/tokens", validate, "identity:validate_token", ANY_USER),
+    Route("DELETE", "/auth/tokens", revoke, "identity:revoke_token", ANY_USER),
+)
