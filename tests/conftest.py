@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
 from lamina.model.settings import Settings
 from lamina.operations.control_plane import ControlPlane
+from lamina.operations.kinds import KINDS
 from lamina.store import schema
 from lamina.store.database import Database
 
@@ -21,5 +23,6 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
     settings.images.mkdir()
     db = Database.at(tmp_path)
     schema.upgrade(db)
-    yield ControlPlane(settings, db, SystemClock())
-    db.close()
+    plane = ControlPlane.assemble(settings, db, SystemClock(), Hosts(), KINDS)
+    yield plane
+    plane.db.close()

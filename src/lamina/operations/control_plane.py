@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
+from lamina.hosts.directory import Hosts
 from lamina.model.clock import Clock
 from lamina.model.settings import Settings
+from lamina.saga.runner import Probe, Runner
+from lamina.saga.steps import Kind
 from lamina.store.database import Database
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """One process's view of the whole: its settings, its database, its clock."""
+    """One process's view of the whole: its settings, its database, its clock, its hosts, and what runs operations."""
 
     settings: Settings
     db: Database
     clock: Clock
+    hosts: Hosts
+    runner: Runner[ControlPlane]
+
+    @classmethod
+    def assemble(
+        cls,
+        settings: Settings,
+        db: Database,
+        clock: Clock,
+        hosts: Hosts,
+        kinds: Iterable[Kind[ControlPlane, Any]],
+        *,
+        alone: bool = True,
+        probe: Probe | None = None,
+    ) -> ControlPlane:
+        """Put the parts together; nothing runs before `start`."""
+        runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
+        return cls(settings, db, clock, hosts, runner)
+
+    def start(self) -> None:
+        self.runner.start(self)
+
+    def stop(self) -> None:
+        self.runner.stop()
+        self.db.close()

@@ -394,7 +394,7 @@ class _Turn(Generic[D]):
             number=len(self._entries) + 1,
             output=msgspec.to_builtins(output),
             error=dataclasses.asdict(error) if error else None,
-            host=None,
+            host=self._work.host,
             started_at=self._started_at,
             finished_at=self._runner._clock.now(),
         )

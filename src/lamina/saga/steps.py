@@ -108,6 +108,8 @@ class Work(Generic[D, P]):
     project_id: str
     user_id: str
     outputs: Mapping[str, Any]
+    #: the host a step worked on, for those who read the log
+    host: str | None = None
     #: sagas that a step has enlisted or promoted in its transaction; started once that is committed
     enlisted: list[str] = dataclasses.field(default_factory=list)
     _numbers: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(1))

@@ -186,7 +186,7 @@ vgpus = Table(
     Column("parent", sa.String(12)),
     Column("server_id", sa.String(36), nullable=False, index=True),
     #: whose allocation pays for it: the server, or a migration of the server
-    Column("consumer_id", ForeignKey("consumers.id"), nullable=False, index=True),
+    Column("consumer_id", ForeignKey("consumers.id", deferrable=True, initially="DEFERRED"), nullable=False, index=True),
     Column("operation_id", sa.String(36), nullable=False),
     #: planned, present or attached (`lamina.model.gpus.VgpuState`)
     Column("state", sa.String(16), nullable=False),

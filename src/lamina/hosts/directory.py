@@ -1,0 +1,68 @@
+"""How the control plane reaches hosts: one small port, and who answers under which name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from lamina.model.errors import HostUnreachable
+from lamina.model.hosts import Call, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
+
+
+class Compute(Protocol):
+    """A host's compute service. Every call that changes something may be repeated and comes to the same.
+
+    All raise `HostUnreachable` where the host does not answer and `StaleFence` where it has seen a newer call.
+    """
+
+    def report(self) -> HostReport: ...
+
+    def ensure_vgpus(self, call: Call, specs: Sequence[VgpuSpec]) -> tuple[VgpuReport, ...]:
+        """Make these vGPUs exist. All or none: raises `DeviceRefused` or `DeviceMissing` with nothing left behind."""
+        ...
+
+    def release_vgpus(self, call: Call, server_id: str, uuids: Sequence[str]) -> None:
+        """Make these vGPUs of a server not exist. Unknown ones are left alone. Raises `DeviceRefused`."""
+        ...
+
+    def ensure_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
+        """Make the domain exist as described. Raises `HypervisorError`, `DeviceMissing`."""
+        ...
+
+    def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
+        """Raises `HypervisorError`."""
+        ...
+
+    def remove_domain(self, call: Call, server_id: str) -> None:
+        """Make the domain not exist. Raises `HypervisorError`."""
+        ...
+
+
+class Hosts:
+    """The hosts this process can reach. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._computes: dict[str, Compute] = {}
+        self._lock = threading.Lock()
+
+    def join(self, name: str, compute: Compute) -> None:
+        """Reach `name` through `compute` from now on."""
+        with self._lock:
+            self._computes[name] = compute
+
+    def leave(self, name: str) -> None:
+        with self._lock:
+            self._computes.pop(name, None)
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._computes)
+
+    def of(self, name: str) -> Compute:
+        """The compute service of a host. Raises `HostUnreachable`."""
+        with self._lock:
+            compute = self._computes.get(name)
+        if compute is None:
+            raise HostUnreachable(f"Host {name} does not answer.")
+        return compute

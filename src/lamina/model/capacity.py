@@ -1,0 +1,32 @@
+"""What the Placement API shows of a GPU: inventory and traits that follow its layout."""
+
+from __future__ import annotations
+
+from lamina.model import partitioners
+from lamina.model.gpus import Gpu, Layout
+from lamina.model.providers import Inventory
+
+
+def gpu_inventory(gpu: Gpu, layout: Layout) -> Inventory | None:
+    """The inventory of the GPU's resource class now, or None where nothing may be made on it.
+
+    ``total`` is what stands there and what still fits of the type that fits most often; foreign devices are in
+    ``total`` and in ``reserved``. On an empty GPU with types of several sizes it is the most of any of them; the first
+    vGPU settles the size and the inventory with it.
+    """
+    if not gpu.enabled_types:
+        return None
+    foreign = len(layout.foreign)
+    room = max(partitioners.room(gpu, layout, t) for t in gpu.enabled)
+    total = len(layout.ours) + room + foreign
+    return Inventory(total=total, reserved=foreign, max_unit=total) if total else None
+
+
+def gpu_traits(gpu: Gpu, layout: Layout) -> frozenset[str]:
+    """The traits of the types that may stand beside what is there."""
+    return frozenset(t.trait for t in partitioners.offered_types(gpu, layout))
+
+
+def all_type_traits(gpu: Gpu) -> frozenset[str]:
+    """The traits that Lamina itself sets and takes away on this GPU; others are the operator's."""
+    return frozenset(t.trait for t in gpu.types)

@@ -1,0 +1,103 @@
+"""Delete: whatever state a server is in, nothing of it is left on any host, in any allocation.
+
+Theory. A deletion is accepted at once and asks a running operation to turn back; it begins when that one has come to
+rest, so that no two operations ever work on one server. It looks up anew where the server may have left something: its
+host, both ends of a migration, every host with a vGPU of its. Removing a domain cannot be taken back, so from there on
+the saga only goes forward; the records go last, because they are what leads back to the devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+
+from lamina.model.hosts import PowerState
+from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
+from lamina.operations import steps_on_hosts as on_hosts
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
+from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
+from lamina.scheduling import claim
+from lamina.store import hosts, sagas, servers
+from lamina.store.tables import migrations, vgpus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Params:
+    pass
+
+
+DeleteWork = Work[ControlPlane, Params]
+
+#: migrations in these states no longer hold anything
+_OVER = (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)
+
+
+def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
+    """Begin to delete a server; a deletion that runs already is enough. Raises `NotFound`, `InvalidState`."""
+    with plane.db.write() as tx:
+        server = servers.get(tx, server_id)
+        server.must_allow(Action.DELETE)
+        if _under_way(tx, server_id):
+            return
+        servers.update(tx, server_id, plane.clock.now(), task_state=TaskState.DELETING)
+        saga_id = plane.runner.enlist(tx, KIND, server_id, Params(), caller, action=Action.DELETE, interrupt=True)
+    plane.runner.wake(saga_id)
+
+
+def _under_way(tx: sa.Connection, server_id: str) -> bool:
+    holder, waiting = sagas.holder(tx, server_id), sagas.waiting(tx, server_id)
+    return any(s is not None and s.kind == KIND.name for s in (holder, waiting))
+
+
+def _places(work: DeleteWork) -> list[str]:
+    """Every host where something of the server may be."""
+    with work.plane.db.read() as tx:
+        server = servers.get(tx, work.subject, deleted=True)
+        places = {v.host for v in hosts.vgpus_of_server(tx, work.subject)}
+        for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_OVER)]):
+            places |= {migration.source_host} | ({migration.dest_host} if migration.dest_host else set())
+    return sorted(places | ({server.host} if server.host else set()))
+
+
+def _clear_hosts(work: DeleteWork) -> None:
+    for host in _places(work):
+        with work.plane.db.read() as tx:
+            records = hosts.select_vgpus(tx, vgpus.c.server_id == work.subject, vgpus.c.host == host)
+        on_hosts.remove_domain(work, "removed_from_hosts", host)
+        on_hosts.release_vgpus(work, "removed_from_hosts", host, records)
+
+
+def _forget(work: DeleteWork, tx: sa.Connection) -> None:
+    now = work.plane.clock.now()
+    claim.release(tx, work.subject, now=now)
+    for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_OVER)]):
+        claim.release(tx, migration.id, now=now)
+        servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)
+    servers.update(
+        tx,
+        work.subject,
+        now,
+        vm_state=VmState.DELETED,
+        task_state=None,
+        power_state=PowerState.NOSTATE,
+        terminated_at=now,
+        deleted_at=now,
+    )
+
+
+def _undone(work: DeleteWork, tx: sa.Connection, error: SagaError) -> None:
+    """Unreachable but for a defect before the first step: the server says so."""
+    servers.set_fault(tx, work.subject, on_hosts.fault_of(error, work.plane.clock.now()), work.plane.clock.now())
+
+
+KIND: Kind[ControlPlane, Params] = Kind(
+    name="delete",
+    params=Params,
+    steps=(
+        Effect("removed_from_hosts", _clear_hosts, irrevocable=True),
+        Change("forgotten", _forget),
+    ),
+    undone=_undone,
+)

@@ -1,0 +1,19 @@
+"""Every kind of multi-step operation there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lamina.operations import confirm, create, delete, power, resize, restore, revert
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.steps import Kind
+
+KINDS: tuple[Kind[ControlPlane, Any], ...] = (
+    create.KIND,
+    delete.KIND,
+    resize.KIND,
+    confirm.KIND,
+    revert.KIND,
+    power.KIND,
+    restore.KIND,
+)

@@ -1,0 +1,84 @@
+"""Start, stop and reboot: one call to the server's host.
+
+Theory. The wanted power state is the whole of it, so the step may be repeated freely. A stop or start that fails leaves
+the server in the state it was in, its fault telling why; nothing was made, so nothing is undone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+
+from lamina.model.errors import InvalidState
+from lamina.model.hosts import DomainReport, PowerAction, PowerState
+from lamina.model.servers import Action, TaskState, VmState
+from lamina.operations import steps_on_hosts as on_hosts
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
+from lamina.saga.steps import Effect, Kind, SagaError, Work
+from lamina.store import servers
+
+_ACTIONS: dict[PowerAction, tuple[Action, TaskState]] = {
+    PowerAction.ON: (Action.START, TaskState.POWERING_ON),
+    PowerAction.OFF: (Action.STOP, TaskState.POWERING_OFF),
+    PowerAction.SOFT_REBOOT: (Action.REBOOT, TaskState.REBOOTING),
+    PowerAction.HARD_REBOOT: (Action.REBOOT, TaskState.REBOOTING_HARD),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Params:
+    action: PowerAction
+    host: str
+    old_vm_state: VmState
+
+
+PowerWork = Work[ControlPlane, Params]
+
+
+def request(plane: ControlPlane, caller: Caller, server_id: str, wanted: PowerAction) -> None:
+    """Begin to change a server's power state. Raises `NotFound`, `InvalidState`."""
+    action, task_state = _ACTIONS[wanted]
+    with plane.db.write() as tx:
+        server = servers.get(tx, server_id)
+        server.must_allow(action)
+        if wanted is PowerAction.SOFT_REBOOT and server.vm_state is not VmState.ACTIVE:
+            raise InvalidState(f"Cannot 'reboot' instance {server_id} while it is in vm_state {server.vm_state}")
+        if server.host is None:
+            raise InvalidState(f"Cannot '{action}' instance {server_id}: it has never been placed on a host")
+        params = Params(wanted, server.host, server.vm_state)
+        servers.update(tx, server_id, plane.clock.now(), task_state=task_state)
+        saga_id = plane.runner.enlist(tx, KIND, server_id, params, caller, action=action)
+    plane.runner.wake(saga_id)
+
+
+def _set_power(work: PowerWork) -> DomainReport:
+    """A server that is to run is first given its devices, which a host may have lost."""
+    params = work.params
+    if params.action in (PowerAction.ON, PowerAction.HARD_REBOOT):
+        records = on_hosts.vgpus_of(work, work.subject)
+        on_hosts.ensure_vgpus(work, "power_set", params.host, records)
+        server = on_hosts.server_of(work)
+        domain = on_hosts.ensure_domain(work, "power_set", params.host, server.flavor, records, running=True)
+        if params.action is PowerAction.ON:
+            return domain
+    work.host = params.host
+    return work.plane.hosts.of(params.host).set_power(work.call("power_set"), work.subject, params.action)
+
+
+def _power_set(work: PowerWork, tx: sa.Connection, domain: DomainReport) -> None:
+    vm_state = VmState.STOPPED if domain.power_state is PowerState.SHUTDOWN else VmState.ACTIVE
+    servers.update(
+        tx, work.subject, work.plane.clock.now(), vm_state=vm_state, task_state=None, power_state=domain.power_state, fault=None
+    )
+
+
+def _undone(work: PowerWork, tx: sa.Connection, error: SagaError) -> None:
+    now = work.plane.clock.now()
+    servers.update(tx, work.subject, now, vm_state=work.params.old_vm_state, task_state=None, fault=on_hosts.fault_of(error, now))
+
+
+KIND: Kind[ControlPlane, Params] = Kind(
+    name="power", params=Params, steps=(Effect("power_set", _set_power, _power_set),), undone=_undone
+)

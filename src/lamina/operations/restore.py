@@ -1,0 +1,89 @@
+"""Restore: a server of a host that came back gets its vGPUs and its power state again.
+
+Theory. The records are the truth: the same uuids, the same types, on the same parents where those are free. Both sides
+of a resize that waits for its confirmation get theirs, each on its own host; only the server's own domain is started.
+What cannot return is the server's fault, in ERROR, for a person to read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import DomainReport, PowerState, VgpuReport
+from lamina.model.servers import Action, VmState
+from lamina.operations import steps_on_hosts as on_hosts
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
+from lamina.saga.steps import Effect, Kind, SagaError, Work
+from lamina.store import hosts, servers
+from lamina.store.tables import vgpus
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Params:
+    """``running`` is whether the server's domain is to run; None where `host` is only the source of a pending resize."""
+
+    host: str
+    running: bool | None
+
+
+RestoreWork = Work[ControlPlane, Params]
+
+
+def enlist(plane: ControlPlane, tx: sa.Connection, caller: Caller, server_id: str, params: Params) -> str:
+    """Write the saga into the caller's transaction. Raises `AlreadyExists` while another operation holds the server."""
+    return plane.runner.enlist(tx, KIND, server_id, params, caller, action=Action.RESTORE)
+
+
+def _records(work: RestoreWork) -> list[hosts.Vgpu]:
+    with work.plane.db.read() as tx:
+        return hosts.select_vgpus(tx, vgpus.c.server_id == work.subject, vgpus.c.host == work.params.host)
+
+
+def _make_vgpus(work: RestoreWork) -> tuple[VgpuReport, ...]:
+    return on_hosts.ensure_vgpus(work, "vgpus_present", work.params.host, _records(work))
+
+
+def _vgpus_made(_work: RestoreWork, tx: sa.Connection, made: tuple[VgpuReport, ...]) -> None:
+    on_hosts.record_vgpus(tx, made, VgpuState.PRESENT)
+
+
+def _run_domain(work: RestoreWork) -> DomainReport | None:
+    if work.params.running is None:
+        return None
+    server = on_hosts.server_of(work)
+    records = [r for r in _records(work) if r.consumer_id == work.subject]
+    return on_hosts.ensure_domain(work, "domain_restored", work.params.host, server.flavor, records, running=work.params.running)
+
+
+def _restored(work: RestoreWork, tx: sa.Connection, domain: DomainReport | None) -> None:
+    if domain is None:
+        return
+    hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.ATTACHED)
+    server, now = servers.get(tx, work.subject), work.plane.clock.now()
+    vm_state = server.vm_state
+    if vm_state is VmState.ERROR:
+        vm_state = VmState.ACTIVE if domain.power_state is PowerState.RUNNING else VmState.STOPPED
+    servers.update(tx, work.subject, now, vm_state=vm_state, power_state=domain.power_state, fault=None)
+
+
+def _undone(work: RestoreWork, tx: sa.Connection, error: SagaError) -> None:
+    """A server that waits for confirm or revert stays so, or what it holds could not be given back."""
+    server, now = servers.get(tx, work.subject), work.plane.clock.now()
+    fault = dataclasses.replace(on_hosts.fault_of(error, now), message=f"Host {work.params.host} came back without it: {error.message}")
+    vm_state = server.vm_state if server.vm_state is VmState.RESIZED else VmState.ERROR
+    servers.update(tx, work.subject, now, vm_state=vm_state, power_state=PowerState.SHUTDOWN, fault=fault)
+
+
+KIND: Kind[ControlPlane, Params] = Kind(
+    name="restore",
+    params=Params,
+    steps=(
+        Effect("vgpus_present", _make_vgpus, _vgpus_made),
+        Effect("domain_restored", _run_domain, _restored),
+    ),
+    undone=_undone,
+)

@@ -1,0 +1,79 @@
+"""Steps that several operations share: a server's vGPUs and its domain on one host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.model.flavors import Flavor
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import DomainReport, DomainSpec, VgpuReport, VgpuSpec
+from lamina.model.servers import Fault, Server
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.steps import SagaError, Work
+from lamina.store import hosts, servers
+from lamina.store.hosts import Vgpu
+
+AnyWork = Work[ControlPlane, Any]
+
+
+def vgpus_of(work: AnyWork, consumer_id: str) -> list[Vgpu]:
+    """The recorded vGPUs of the saga's server that this consumer pays for."""
+    with work.plane.db.read() as tx:
+        return hosts.vgpus_of_server(tx, work.subject, consumer_id)
+
+
+def server_of(work: AnyWork) -> Server:
+    """The saga's server, deleted or not. Raises `NotFound`."""
+    with work.plane.db.read() as tx:
+        return servers.get(tx, work.subject, deleted=True)
+
+
+def ensure_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> tuple[VgpuReport, ...]:
+    """Make recorded vGPUs exist on their host. Without any, the host is not asked."""
+    work.host = host
+    if not records:
+        return ()
+    specs = [VgpuSpec(r.uuid, r.server_id, r.address, r.type, r.parent) for r in records]
+    return work.plane.hosts.of(host).ensure_vgpus(work.call(step), specs)
+
+
+def record_vgpus(tx: sa.Connection, reports: tuple[VgpuReport, ...], state: VgpuState) -> None:
+    """Write down where the host has put them."""
+    for report in reports:
+        hosts.update_vgpu(tx, report.uuid, parent=str(report.parent), state=str(state))
+
+
+def release_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> None:
+    """Make recorded vGPUs not exist on their host."""
+    work.host = host
+    if records:
+        work.plane.hosts.of(host).release_vgpus(work.call(step), work.subject, [r.uuid for r in records])
+
+
+def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainReport:
+    """Make the server's domain exist on a host with these vGPUs."""
+    work.host = host
+    server = server_of(work)
+    spec = DomainSpec(
+        server_id=server.id,
+        name=f"lamina-{server.id}",
+        vcpus=flavor.vcpus,
+        memory_mb=flavor.memory_mb,
+        disk_gb=flavor.disk_gb,
+        image_id=server.image_id,
+        vgpus=tuple(r.uuid for r in records),
+        running=running,
+    )
+    return work.plane.hosts.of(host).ensure_domain(work.call(step), spec)
+
+
+def remove_domain(work: AnyWork, step: str, host: str) -> None:
+    work.host = host
+    work.plane.hosts.of(host).remove_domain(work.call(step), work.subject)
+
+
+def fault_of(error: SagaError, now: float) -> Fault:
+    """What the server's owner reads of a failed operation."""
+    return Fault(code=500 if error.status < 500 else error.status, message=error.message, created_at=now, details=f"step {error.step}")

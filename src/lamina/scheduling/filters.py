@@ -1,0 +1,72 @@
+"""Filters: which hosts are out of the question, each with a sentence that says why. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from lamina.model.requests import CandidateRequest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostState:
+    """What filters see of a host."""
+
+    name: str
+    provider_id: str
+    zone: str
+    enabled: bool
+    up: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a server asks of the scheduler."""
+
+    request: CandidateRequest
+    zone: str | None = None
+    #: the one host an administrator named
+    host: str | None = None
+    #: hosts that have refused already, or that the server must leave
+    excluded: frozenset[str] = frozenset()
+    #: taken only when no other host will do: where the server is now
+    last_resort: str | None = None
+
+
+Filter = Callable[[HostState, Wanted], str | None]
+
+
+def asked_host(host: HostState, wanted: Wanted) -> str | None:
+    return f"not the host asked for ({wanted.host})" if wanted.host is not None and host.name != wanted.host else None
+
+
+def not_excluded(host: HostState, wanted: Wanted) -> str | None:
+    return "excluded: tried already, or to be left" if host.name in wanted.excluded else None
+
+
+def service_up(host: HostState, _wanted: Wanted) -> str | None:
+    return None if host.up else "its compute service is down"
+
+
+def service_enabled(host: HostState, wanted: Wanted) -> str | None:
+    return None if host.enabled else "its compute service is disabled"
+
+
+def zone(host: HostState, wanted: Wanted) -> str | None:
+    return f"not in availability zone {wanted.zone}" if wanted.zone is not None and host.zone != wanted.zone else None
+
+
+#: in this order; the first that says no gives the reason
+FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone)
+
+
+def passing(hosts: Iterable[HostState], wanted: Wanted) -> tuple[list[HostState], dict[str, str]]:
+    """The hosts that every filter lets through, and the reason for each of the others."""
+    passed, reasons = [], {}
+    for host in hosts:
+        reason = next((said for check in FILTERS if (said := check(host, wanted)) is not None), None)
+        if reason is None:
+            passed.append(host)
+        else:
+            reasons[host.name] = reason
+    return passed, reasons

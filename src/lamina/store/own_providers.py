@@ -1,0 +1,92 @@
+"""The providers that Lamina itself keeps: hosts and GPUs, made from reports and kept in step with the machine.
+
+They are ordinary providers, which operators may give traits, aggregates and ratios through the Placement API; what an
+operator set stays. Every change raises the provider's generation, so that a claim made on the old figures fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+import sqlalchemy as sa
+
+from lamina.model.providers import Inventory
+from lamina.store.tables import allocations, inventories, provider_aggregates, provider_traits, providers, resource_classes, traits
+
+
+def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | None, now: float) -> None:
+    """Make a provider exist: a root without parent, else a child of that root."""
+    if tx.scalar(sa.select(providers.c.id).where(providers.c.id == provider_id)) is None:
+        row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": parent_id or provider_id}
+        tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
+
+
+def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
+    """Remove a provider on which nothing is allocated; whether it is gone."""
+    if tx.scalar(sa.select(sa.func.count()).where(allocations.c.provider_id == provider_id)):
+        return False
+    for table in (inventories, provider_traits, provider_aggregates):
+        tx.execute(sa.delete(table).where(table.c.provider_id == provider_id))
+    tx.execute(sa.delete(providers).where(providers.c.id == provider_id))
+    return True
+
+
+def ensure_custom_class(tx: sa.Connection, name: str) -> None:
+    if tx.scalar(sa.select(resource_classes.c.name).where(resource_classes.c.name == name)) is None:
+        tx.execute(sa.insert(resource_classes).values(name=name))
+
+
+def _changed(tx: sa.Connection, provider_id: str, now: float) -> None:
+    tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(generation=providers.c.generation + 1, updated_at=now))
+
+
+def set_inventories(tx: sa.Connection, provider_id: str, wanted: Mapping[str, Inventory], *, keep_tuning: bool = False, now: float) -> None:
+    """Make the provider's inventories these. A class that somebody still uses stays, shrunk to what is used.
+
+    With `keep_tuning` the reserved amount and the ratio of an inventory that exists are left as they are.
+    """
+    rows = tx.execute(sa.select(inventories).where(inventories.c.provider_id == provider_id)).all()
+    present = {
+        r.resource_class: Inventory(r.total, r.reserved, r.min_unit, r.max_unit, r.step_size, r.allocation_ratio) for r in rows
+    }
+    changed = False
+    for name, inventory in wanted.items():
+        old = present.get(name)
+        columns = {slot: getattr(inventory, slot) for slot in ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")}
+        if old is None:
+            tx.execute(sa.insert(inventories).values(provider_id=provider_id, resource_class=name, **columns))
+            changed = True
+            continue
+        if keep_tuning:
+            columns["reserved"] = min(old.reserved, inventory.total)
+            columns["allocation_ratio"] = old.allocation_ratio
+        if Inventory(**columns) != old:
+            key = (inventories.c.provider_id == provider_id) & (inventories.c.resource_class == name)
+            tx.execute(sa.update(inventories).where(key).values(**columns))
+            changed = True
+    for name in present.keys() - wanted.keys():
+        key = (inventories.c.provider_id == provider_id) & (inventories.c.resource_class == name)
+        in_use = (allocations.c.provider_id == provider_id) & (allocations.c.resource_class == name)
+        used = tx.scalar(sa.select(sa.func.coalesce(sa.func.sum(allocations.c.used), 0)).where(in_use)) or 0
+        if used == 0:
+            tx.execute(sa.delete(inventories).where(key))
+            changed = True
+        elif present[name].total != used:
+            tx.execute(sa.update(inventories).where(key).values(total=used, reserved=0, max_unit=used))
+            changed = True
+    if changed:
+        _changed(tx, provider_id, now)
+
+
+def set_traits(tx: sa.Connection, provider_id: str, *, ours: Set[str], wanted: Set[str], now: float) -> None:
+    """Of the traits in `ours`, the provider has exactly those in `wanted`; traits that are not ours are not touched."""
+    present = set(tx.scalars(sa.select(provider_traits.c.trait).where(provider_traits.c.provider_id == provider_id)))
+    for name in sorted(wanted - present):
+        if tx.scalar(sa.select(traits.c.name).where(traits.c.name == name)) is None:
+            tx.execute(sa.insert(traits).values(name=name))
+        tx.execute(sa.insert(provider_traits).values(provider_id=provider_id, trait=name))
+    gone = (present & ours) - wanted
+    if gone:
+        tx.execute(sa.delete(provider_traits).where(provider_traits.c.provider_id == provider_id, provider_traits.c.trait.in_(gone)))
+    if gone or wanted - present:
+        _changed(tx, provider_id, now)
