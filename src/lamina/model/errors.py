@@ -16,6 +16,7 @@
     │   ├── AlreadyExists           409  the name or id is taken
     │   └── InvalidState            409  a server in the wrong vm_state or task_state
     ├── TooLarge                    413  a body over its limit
+    ├── UnsupportedMedia            415  a body of another type than the call takes
     ├── NoValidHost                 400  no host can take the server; carries every filter's reason
     ├── NotImplementedHere          501  a documented call that Lamina does not answer
     ├── Unavailable                 503  what answers this is not there now
@@ -106,6 +107,11 @@ class InvalidState(Conflict):
 class TooLarge(LaminaError):
     code = "lamina.too_large"
     status = 413
+
+
+class UnsupportedMedia(LaminaError):
+    code = "lamina.unsupported_media"
+    status = 415
 
 
 class NoValidHost(LaminaError):
