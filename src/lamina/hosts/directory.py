@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lamina.model.errors import HostUnreachable
+from lamina.model.errors import Conflict, HostUnreachable
 from lamina.model.hosts import Call, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
 
 
@@ -44,16 +44,23 @@ class Hosts:
 
     def __init__(self) -> None:
         self._computes: dict[str, Compute] = {}
+        self._reboots: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
 
-    def join(self, name: str, compute: Compute) -> None:
-        """Reach `name` through `compute` from now on."""
+    def join(self, name: str, compute: Compute, reboot: Callable[[], None] | None = None) -> None:
+        """Reach `name` through `compute` from now on. `reboot` is the power switch of a simulated machine."""
         with self._lock:
             self._computes[name] = compute
+            if reboot is not None:
+                self._reboots[name] = reboot
 
-    def leave(self, name: str) -> None:
-        with self._lock:
-            self._computes.pop(name, None)
+    def reboot(self, name: str) -> None:
+        """Press the power switch. Raises `HostUnreachable`, and `Conflict` for a real machine, which has none here."""
+        self.of(name)
+        reboot = self._reboots.get(name)
+        if reboot is None:
+            raise Conflict(f"Host {name} is a real machine: reboot it there.")
+        reboot()
 
     def names(self) -> list[str]:
         with self._lock:

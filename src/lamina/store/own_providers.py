@@ -6,6 +6,7 @@ operator set stays. Every change raises the provider's generation, so that a cla
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Set
 
 import sqlalchemy as sa
@@ -52,7 +53,7 @@ def set_inventories(tx: sa.Connection, provider_id: str, wanted: Mapping[str, In
     changed = False
     for name, inventory in wanted.items():
         old = present.get(name)
-        columns = {slot: getattr(inventory, slot) for slot in ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")}
+        columns = dataclasses.asdict(inventory)
         if old is None:
             tx.execute(sa.insert(inventories).values(provider_id=provider_id, resource_class=name, **columns))
             changed = True

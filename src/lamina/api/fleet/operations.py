@@ -1,0 +1,58 @@
+"""Operations as the log has them, and the operator's word on a stuck one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lamina.api.routing import Reply, Request
+from lamina.model.errors import BadRequest
+from lamina.store import sagas
+from lamina.store.sagas import EventRow, SagaRow
+
+
+class Abandon(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str
+
+
+def _view(row: SagaRow, events: list[EventRow]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "action": row.action,
+        "server_id": row.subject,
+        "state": row.state,
+        "error": row.error,
+        "request_id": row.request_id,
+        "project_id": row.project_id,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "abandoned_reason": row.abandoned_reason,
+        "steps": row.steps,
+        "events": [{"step": e.step, "event": e.event, "host": e.host, "error": e.error, "finished_at": e.finished_at} for e in events],
+    }
+
+
+def index(request: Request) -> Reply:
+    """Operations that have not ended, or every one of ``?server_id=ID``."""
+    server_id = request.value("server_id")
+    with request.plane.db.read() as tx:
+        rows = sagas.of_subject(tx, server_id) if server_id is not None else sagas.unfinished(tx)
+        events = sagas.events(tx, [r.id for r in rows])
+    return Reply(200, {"operations": [_view(r, [e for e in events if e.saga_id == r.id]) for r in rows]})
+
+
+def resume(request: Request) -> Reply:
+    """Let a stuck operation try again."""
+    request.plane.runner.resume(request.path["operation"])
+    return Reply(202)
+
+
+def abandon(request: Request) -> Reply:
+    """Give a stuck operation up; the reason is kept."""
+    reason = request.json(Abandon).reason.strip()
+    if not 1 <= len(reason) <= 1000:
+        raise BadRequest("reason: say why in 1 to 1000 characters")
+    request.plane.runner.abandon(request.path["operation"], reason)
+    return Reply(202)

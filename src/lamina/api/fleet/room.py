@@ -1,0 +1,29 @@
+"""The route table of the Fleet API."""
+
+from __future__ import annotations
+
+from lamina.api.fleet import gpus, hosts, operations, vgpus
+from lamina.api.routing import ADMIN, Reply, Room, Route, Version
+from lamina.model.errors import LaminaError
+
+
+def fault(error: LaminaError, request_id: str, _version: Version) -> Reply:
+    """``{"error": {code, message, request_id}}``"""
+    return Reply(error.status, {"error": {"code": error.code, "message": error.message, "request_id": request_id}})
+
+
+ROOM = Room(
+    name="fleet",
+    prefix="/fleet/v1",
+    routes=(
+        Route("GET", "/hosts", hosts.index, "fleet:hosts:list", ADMIN),
+        Route("GET", "/hosts/{host}", hosts.show, "fleet:hosts:show", ADMIN),
+        Route("POST", "/hosts/{host}/reboot", hosts.reboot, "fleet:hosts:reboot", ADMIN),
+        Route("GET", "/gpus", gpus.index, "fleet:gpus:list", ADMIN),
+        Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN),
+        Route("GET", "/operations", operations.index, "fleet:operations:list", ADMIN),
+        Route("POST", "/operations/{operation}/resume", operations.resume, "fleet:operations:resume", ADMIN),
+        Route("POST", "/operations/{operation}/abandon", operations.abandon, "fleet:operations:abandon", ADMIN),
+    ),
+    fault=fault,
+)

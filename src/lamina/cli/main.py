@@ -1,0 +1,55 @@
+"""The `lamina` command. Each verb lives in a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from lamina.model.errors import BadRequest, LaminaError
+
+#: verb -> what it does, one line
+VERBS: dict[str, str] = {
+    "up": "Serve every API on this machine, on real or simulated hosts.",
+    "demo": "Show the main job: discover, create, resize, revert, confirm, reboot, delete.",
+    "fleet": "Look at hosts and GPUs; reboot a simulated host.",
+    "operation": "Look at operations; resume or abandon a stuck one.",
+    "doctor": "Say what is missing or broken here, and how to mend it.",
+    "bench": "Measure.",
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"lamina.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table above, so that asking for help imports no verb."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lamina")
+def group() -> None:
+    """Lamina slices physical GPUs into virtual GPUs and runs servers on them."""
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        group()
+    except LaminaError as error:
+        click.echo(f"lamina: {error.message}", err=True)
+        sys.exit(2 if isinstance(error, BadRequest) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Discovery: what a host reports becomes providers, inventories and GPU records, and stays in step with it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from lamina.model import ids, resources
+from lamina.model.hosts import GpuReport, HostReport
+from lamina.model.providers import Inventory
+from lamina.scheduling.claim import follow_layout
+from lamina.store import hosts, own_providers
+from lamina.store.hosts import GpuRecord, Host
+
+#: Nova's initial ratio for vCPUs and its reserve of memory for the host (initial_cpu_allocation_ratio,
+#: reserved_host_memory_mb); an operator changes them through the Placement API
+CPU_RATIO = 4.0
+RESERVED_MEMORY_MB = 512
+
+
+def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
+    """Write down what a host says of itself. Returns the host as it was recorded before, or as it is when new."""
+    before = hosts.find_host(tx, report.host)
+    provider_id = ids.host_provider_id(report.host)
+    own_providers.ensure(tx, provider_id, report.host, parent_id=None, now=now)
+    own_providers.set_inventories(tx, provider_id, _host_inventories(report), keep_tuning=True, now=now)
+    facts = {
+        "boot_id": report.boot_id,
+        "vcpus": report.vcpus,
+        "memory_mb": report.memory_mb,
+        "disk_gb": report.disk_gb,
+        "hypervisor_type": report.hypervisor_type,
+        "hypervisor_version": report.hypervisor_version,
+        "problems": list(report.problems),
+        "last_seen_at": now,
+    }
+    if before is None:
+        # hypervisor and root provider share one id, as Nova's do
+        hosts.insert_host(
+            tx,
+            Host(
+                name=report.host,
+                id=provider_id,
+                service_id=ids.new_uuid(),
+                provider_id=provider_id,
+                enabled=True,
+                disabled_reason=None,
+                forced_down=False,
+                zone="nova",
+                created_at=now,
+                **facts,  # type: ignore[arg-type]  # one dict serves the insert and the update
+            ),
+        )
+    else:
+        hosts.update_host(tx, report.host, **facts)
+    _record_gpus(tx, report, provider_id, now)
+    return before or hosts.get_host(tx, report.host)
+
+
+def _host_inventories(report: HostReport) -> dict[str, Inventory]:
+    wanted = {
+        resources.VCPU: Inventory(total=report.vcpus, max_unit=report.vcpus, allocation_ratio=CPU_RATIO),
+        resources.MEMORY_MB: Inventory(
+            total=report.memory_mb, reserved=min(RESERVED_MEMORY_MB, report.memory_mb), max_unit=report.memory_mb
+        ),
+    }
+    if report.disk_gb:
+        wanted[resources.DISK_GB] = Inventory(total=report.disk_gb, max_unit=report.disk_gb)
+    return wanted
+
+
+def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, now: float) -> None:
+    known = {record.address: record for record in hosts.gpus_of(tx, report.host)}
+    for gpu_report in report.gpus:
+        old = known.pop(gpu_report.gpu.address, None)
+        new = _gpu_record(report.host, gpu_report)
+        if new.provider_id is None and old is not None and old.provider_id is not None:
+            # what stands there still has to be paid for; the provider goes once nothing is allocated on it
+            hosts.put_gpu(tx, new)
+            if not own_providers.remove_if_unused(tx, old.provider_id):
+                new = GpuRecord(new.host, new.address, old.provider_id, new.gpu, new.foreign, new.present)
+        if new.provider_id is not None:
+            if new.gpu.resource_class != resources.VGPU:
+                own_providers.ensure_custom_class(tx, new.gpu.resource_class)
+            own_providers.ensure(tx, new.provider_id, f"{report.host}_{new.address.node_device}", parent_id=root_id, now=now)
+        if new != old:
+            hosts.put_gpu(tx, new)
+        follow_layout(tx, new, now)
+    for gone in known.values():
+        if gone.present:
+            hosts.put_gpu(tx, GpuRecord(gone.host, gone.address, gone.provider_id, gone.gpu, gone.foreign, present=False))
+        if gone.provider_id is not None:
+            own_providers.set_inventories(tx, gone.provider_id, {}, now=now)
+
+
+def _gpu_record(host: str, report: GpuReport) -> GpuRecord:
+    provider_id = ids.gpu_provider_id(host, report.gpu.address) if report.gpu.enabled_types else None
+    foreign = tuple(v for v in report.vgpus if not v.ours)
+    return GpuRecord(host, report.gpu.address, provider_id, report.gpu, foreign, present=True)

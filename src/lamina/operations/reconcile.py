@@ -1,0 +1,138 @@
+"""Reconcile: compare what hosts report with what is recorded, and mend what a host has lost.
+
+A reconciler takes no input: woken by a timer or a hint, it compares and mends. The comparison is `plan`, a pure
+function; mending a server is a `restore` operation, so that it never works on a server that another operation holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Mapping, Set
+
+import structlog
+
+from lamina.model import ids
+from lamina.model.errors import AlreadyExists, LaminaError, NotFound
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import HostReport, PowerState
+from lamina.model.servers import Server, VmState
+from lamina.operations import discovery, restore
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
+from lamina.store import hosts, sagas, servers
+from lamina.store.hosts import Vgpu
+from lamina.store.tables import vgpus
+
+log = structlog.get_logger()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repair:
+    """One server that lacks something on a host, and what it is to come back to."""
+
+    server_id: str
+    params: restore.Params
+    why: str
+
+
+def plan(report: HostReport, records: Iterable[Vgpu], placed: Mapping[str, Server], busy: Set[str], *, rebooted: bool) -> list[Repair]:
+    """The repairs that one host needs. Pure.
+
+    `records` are the vGPUs recorded on the host, `placed` the servers (by id) that have their domain or a vGPU there,
+    `busy` those that an operation holds or held while the report was made. A domain that somebody stopped on a host
+    that did not reboot is left stopped.
+    """
+    there = {v.uuid for g in report.gpus for v in g.vgpus if v.ours}
+    domains = {d.server_id: d for d in report.domains if d.server_id is not None}
+    lacking: dict[str, str] = {}
+    for record in records:
+        if record.state is not VgpuState.PLANNED and record.uuid not in there:
+            lacking.setdefault(record.server_id, f"vGPU {record.uuid} is missing")
+    for server in placed.values():
+        if server.host != report.host or server.vm_state in (VmState.BUILDING, VmState.ERROR, VmState.DELETED):
+            continue
+        domain = domains.get(server.id)
+        if domain is None:
+            lacking.setdefault(server.id, "its domain is missing")
+        elif rebooted and server.power_state is PowerState.RUNNING and domain.power_state is not PowerState.RUNNING:
+            lacking.setdefault(server.id, "its domain is not running")
+    repairs = []
+    for server_id, why in sorted(lacking.items()):
+        owner = placed.get(server_id)
+        if owner is None or server_id in busy or owner.vm_state in (VmState.BUILDING, VmState.ERROR):
+            continue
+        running = owner.power_state is PowerState.RUNNING if owner.host == report.host else None
+        repairs.append(Repair(server_id, restore.Params(report.host, running), why))
+    return repairs
+
+
+def host(plane: ControlPlane, name: str) -> list[Repair]:
+    """Take one host's report in and begin the repairs it calls for. Raises `HostUnreachable`."""
+    asked_at = plane.clock.now()
+    report = plane.hosts.of(name).report()
+    now = plane.clock.now()
+    woken: list[str] = []
+    with plane.db.write() as tx:
+        before = discovery.record(tx, report, now)
+        records = hosts.select_vgpus(tx, vgpus.c.host == name)
+        placed = {s.id: s for s in servers.on_host(tx, name)}
+        for record in records:
+            if record.server_id not in placed:
+                try:
+                    placed[record.server_id] = servers.get(tx, record.server_id)
+                except NotFound:
+                    log.error("a vGPU is recorded for a server that is gone", vgpu=record.uuid, server=record.server_id)
+        busy = {s.subject for s in sagas.unfinished(tx)} | {s.id for s in placed.values() if s.updated_at >= asked_at}
+        repairs = plan(report, records, placed, busy, rebooted=before.boot_id != report.boot_id)
+        for repair in repairs:
+            server = placed[repair.server_id]
+            caller = Caller(server.user_id, server.project_id, ids.new_request_id())
+            try:
+                woken.append(restore.enlist(plane, tx, caller, repair.server_id, repair.params))
+            except AlreadyExists:
+                continue
+            log.info("repair", host=name, server=repair.server_id, why=repair.why)
+    plane.runner.wake(*woken)
+    return repairs
+
+
+class Reconciler:
+    """Goes round all hosts at an interval, and at once when told to."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._hint = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def all_hosts(self) -> None:
+        """One round; a host that does not answer is left for the next."""
+        for name in self._plane.hosts.names():
+            try:
+                host(self._plane, name)
+            except LaminaError as error:
+                log.warning("host not reconciled", host=name, why=error.message, **error.context)
+            except Exception:
+                log.exception("host not reconciled", host=name)
+
+    def start(self) -> None:
+        self.all_hosts()
+        self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._hint.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._hint.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._hint.wait(self._plane.settings.report_interval)
+            self._hint.clear()
+            if not self._stopping:
+                self.all_hosts()
