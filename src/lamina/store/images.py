@@ -7,7 +7,7 @@ shared anything with anybody yet (there are no members), so ``shared`` ones are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -87,7 +87,7 @@ def page(
     *,
     project_id: str | None = None,
     visibility: str | None = None,
-    equal: Mapping[str, Any] | None = None,
+    among: Mapping[str, Collection[Any]] | None = None,
     sizes: tuple[int | None, int | None] = (None, None),
     also: Callable[[Image], bool] = lambda image: True,
     sort: tuple[tuple[str, Direction], ...] = (("created_at", "desc"),),
@@ -96,12 +96,12 @@ def page(
 ) -> list[Image]:
     """At most `limit` images behind the one whose id is `marker`.
 
-    `equal` compares columns and `sizes` bounds the size in the database; `also` is asked of each row that is left, so
+    `among` holds columns to some values and `sizes` bounds the size in the database; `also` is asked of each row that is left, so
     that rows are read only until the page is full. Raises `BadRequest` for a marker that the project does not see.
     """
     query = sa.select(*_FIELDS).where(_listed(project_id, visibility))
-    for name, value in (equal or {}).items():
-        query = query.where(images.c[name] == value)
+    for name, values in (among or {}).items():
+        query = query.where(images.c[name].in_(values))
     least, most = sizes
     if least is not None:
         query = query.where(images.c.size >= least)
