@@ -18,15 +18,20 @@ class Policy:
     def __init__(self, routes: Iterable[Route], file: Path | None = None) -> None:
         conf = cfg.ConfigOpts()
         conf([], project="lamina", default_config_files=[], default_config_dirs=[])
-        self._enforcer = oslo_policy.Enforcer(conf, policy_file=str(file) if file else None, use_conf=file is not None)
+        self._enforcer = oslo_policy.Enforcer(conf, policy_file=str(file) if file else None)
         checks: dict[str, str] = {}
         for route in routes:
             if not route.rule:
                 raise ValueError(f"{route.method} {route.path} has no policy rule")
             if checks.setdefault(route.rule, route.check) != route.check:
                 raise ValueError(f"policy rule {route.rule} has two defaults")
-        self._enforcer.register_defaults([oslo_policy.RuleDefault(name, check) for name, check in checks.items()])
-        self._enforcer.load_rules()
+        defaults = [oslo_policy.RuleDefault(name, check) for name, check in checks.items()]
+        self._enforcer.register_defaults(defaults)
+        if file is None:
+            # never a policy.yaml that happens to lie in a folder the library looks into
+            self._enforcer.set_rules({default.name: default.check for default in defaults}, use_conf=False)
+        else:
+            self._enforcer.load_rules()
 
     def enforce(self, route: Route, context: Context) -> None:
         """Raises `Forbidden` where the rule of the route says no."""
