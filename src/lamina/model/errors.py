@@ -13,6 +13,9 @@
     ├── Conflict                    409  the thing is not in a state that allows this
     │   ├── ConcurrentUpdate        409  somebody changed it first; read it again and retry
     │   ├── InUse                   409  others still hold on to it
+    │   │   ├── InventoryInUse      409  something is allocated of the inventory
+    │   │   ├── ProviderInUse       409  something is allocated on the provider, or a host or GPU stands behind it
+    │   │   └── ProviderHasChildren 409  other providers are below the provider
     │   ├── AlreadyExists           409  the name or id is taken
     │   └── InvalidState            409  a server in the wrong vm_state or task_state
     ├── TooLarge                    413  a body over its limit
@@ -94,6 +97,18 @@ class ConcurrentUpdate(Conflict):
 
 class InUse(Conflict):
     code = "lamina.in_use"
+
+
+class InventoryInUse(InUse):
+    code = "lamina.inventory_in_use"
+
+
+class ProviderInUse(InUse):
+    code = "lamina.provider_in_use"
+
+
+class ProviderHasChildren(InUse):
+    code = "lamina.provider_has_children"
 
 
 class AlreadyExists(Conflict):

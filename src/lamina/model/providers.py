@@ -67,8 +67,11 @@ class Provider:
     used: Mapping[str, int] = dataclasses.field(default_factory=dict)
     traits: frozenset[str] = frozenset()
     aggregates: frozenset[str] = frozenset()
+    #: seconds since the epoch of the last change to it, its inventories, traits, aggregates or allocations
+    updated_at: float = 0.0
 
     def refuses(self, resource_class: str, amount: int) -> str | None:
+        """Why `amount` of the class cannot be taken here now, or None."""
         inventory = self.inventories.get(resource_class)
         if inventory is None:
             return f"no inventory of {resource_class}"
@@ -112,8 +115,6 @@ def trees_of(providers: Iterable[Provider]) -> list[ProviderTree]:
             ordered.extend(children.get(parent.id, ()))
         trees.append(ProviderTree(tuple(ordered)))
     return sorted(trees, key=lambda tree: tree.root.name)
-
-
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,259 @@
+"""Allocations: who holds what, replaced as a whole for each consumer.
+
+A replacement is judged on its net result: what the consumers of the call held before is free again first. Every
+provider touched proves by its generation that it did not change between the judgement and the writing, in the order
+of the ids, so that two writers cannot wait for each other in a ring. Rules as in the Placement API reference, "Allocations".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict
+from lamina.model.providers import Provider
+from lamina.store import providers
+from lamina.store.tables import allocations, consumers
+from lamina.store.tables import providers as providers_table
+
+#: provider id -> resource class -> amount
+Amounts = Mapping[str, Mapping[str, int]]
+
+#: the type of a consumer of whom nobody said it
+UNKNOWN = "unknown"
+
+
+class _Any:
+    """The type of `ANY`."""
+
+
+#: as a consumer's generation: whatever it is
+ANY: Final = _Any()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Consumer:
+    """Somebody who holds allocations."""
+
+    id: str
+    project_id: str
+    user_id: str
+    type: str
+    generation: int
+    allocations: Amounts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replacement:
+    """What one consumer shall hold from now on. ``generation`` None: nobody has it yet. ``type`` None: as it is."""
+
+    consumer_id: str
+    allocations: Amounts
+    project_id: str
+    user_id: str
+    type: str | None = None
+    generation: int | _Any | None = ANY
+
+
+def find(tx: sa.Connection, consumer_ids: Iterable[str]) -> dict[str, Consumer]:
+    """Those of the consumers who hold something, with what they hold."""
+    ids = sorted(set(consumer_ids))
+    held: dict[str, dict[str, dict[str, int]]] = {consumer_id: {} for consumer_id in ids}
+    rows = tx.execute(sa.select(consumers).where(consumers.c.id.in_(ids))).all()
+    order = (allocations.c.provider_id, allocations.c.resource_class)
+    for row in tx.execute(sa.select(allocations).where(allocations.c.consumer_id.in_(ids)).order_by(*order)):
+        held[row.consumer_id].setdefault(row.provider_id, {})[row.resource_class] = row.used
+    return {r.id: Consumer(r.id, r.project_id, r.user_id, r.type, r.generation, held[r.id]) for r in rows}
+
+
+def of_consumer(tx: sa.Connection, consumer_id: str) -> Consumer | None:
+    """What a consumer holds, or None where it holds nothing."""
+    return find(tx, [consumer_id]).get(consumer_id)
+
+
+def of_provider(tx: sa.Connection, provider_id: str) -> list[Consumer]:
+    """Everybody who holds something on this provider, with what they hold on it, ordered by id."""
+    query = sa.select(consumers, allocations.c.resource_class, allocations.c.used).join_from(allocations, consumers)
+    rows = tx.execute(query.where(allocations.c.provider_id == provider_id).order_by(consumers.c.id, allocations.c.resource_class))
+    held: dict[str, Consumer] = {}
+    amounts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        amounts.setdefault(row.id, {})[row.resource_class] = row.used
+        held[row.id] = Consumer(row.id, row.project_id, row.user_id, row.type, row.generation, {provider_id: amounts[row.id]})
+    return list(held.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What the consumers of one type hold together."""
+
+    consumers: int
+    amounts: Mapping[str, int]
+
+
+def usages(tx: sa.Connection, project_id: str, user_id: str | None = None, consumer_type: str | None = None) -> dict[str, Usage]:
+    """Consumer type -> what a project's (and user's) consumers of it hold, over all providers."""
+    conditions = [consumers.c.project_id == project_id]
+    if user_id is not None:
+        conditions.append(consumers.c.user_id == user_id)
+    if consumer_type is not None:
+        conditions.append(consumers.c.type == consumer_type)
+    counted = sa.select(consumers.c.type, sa.func.count()).where(*conditions).group_by(consumers.c.type)
+    key = (consumers.c.type, allocations.c.resource_class)
+    summed = sa.select(*key, sa.func.sum(allocations.c.used)).join_from(allocations, consumers).where(*conditions).group_by(*key)
+    amounts: dict[str, dict[str, int]] = {}
+    for held_by, name, amount in tx.execute(summed.order_by(*key)):
+        amounts.setdefault(held_by, {})[name] = int(amount)
+    return {held_by: Usage(count, amounts.get(held_by, {})) for held_by, count in tx.execute(counted.order_by(consumers.c.type))}
+
+
+def replace(
+    tx: sa.Connection,
+    consumer_id: str,
+    wanted: Amounts,
+    *,
+    project_id: str,
+    user_id: str,
+    consumer_type: str | None,
+    consumer_generation: int | _Any | None = ANY,
+    provider_generations: Mapping[str, int] | None = None,
+    now: float,
+) -> None:
+    """Make `wanted` everything that one consumer holds; see `replace_many`."""
+    replacement = Replacement(consumer_id, wanted, project_id, user_id, consumer_type, consumer_generation)
+    replace_many(tx, [replacement], provider_generations=provider_generations, now=now)
+
+
+def replace_many(
+    tx: sa.Connection, replacements: Sequence[Replacement], *, provider_generations: Mapping[str, int] | None = None, now: float
+) -> None:
+    """Replace what several consumers hold, all or nothing, each consumer at most once.
+
+    `provider_generations` are those that the caller decided on. Raises `BadRequest` for a provider that does not exist,
+    `Conflict` for what does not fit, `ConcurrentUpdate` where a consumer or a provider has changed.
+    """
+    before = find(tx, (r.consumer_id for r in replacements))
+    for replacement in replacements:
+        _must_be_at(replacement, before.get(replacement.consumer_id))
+    freed = _sum(consumer.allocations for consumer in before.values())
+    touched = sorted(freed.keys() | {provider_id for r in replacements for provider_id in r.allocations})
+    known = {p.id: p for p in providers.load(tx, providers_table.c.id.in_(touched))} if touched else {}
+    for replacement in replacements:
+        _must_exist(replacement, known)
+    _must_fit(replacements, known, freed)
+
+    for provider_id in touched:
+        expected = (provider_generations or {}).get(provider_id, known[provider_id].generation)
+        providers.bump_generation(tx, provider_id, expected, now)
+    if before:
+        tx.execute(sa.delete(allocations).where(allocations.c.consumer_id.in_(before)))
+    for replacement in sorted(replacements, key=lambda r: r.consumer_id):
+        _write(tx, replacement, before.get(replacement.consumer_id))
+
+
+def _must_be_at(replacement: Replacement, consumer: Consumer | None) -> None:
+    expected = replacement.generation
+    if isinstance(expected, _Any):
+        return
+    actual = consumer.generation if consumer else None
+    if actual != expected:
+        raise ConcurrentUpdate(f"consumer generation conflict - expected {expected} but got {actual} for {replacement.consumer_id}")
+
+
+def _must_exist(replacement: Replacement, known: Mapping[str, Provider]) -> None:
+    for provider_id in replacement.allocations:
+        if provider_id not in known:
+            raise BadRequest(f"Allocation for resource provider '{provider_id}' that does not exist.")
+
+
+def _sum(several: Iterable[Amounts]) -> dict[str, dict[str, int]]:
+    total: dict[str, dict[str, int]] = {}
+    for amounts in several:
+        for provider_id, of_class in amounts.items():
+            sums = total.setdefault(provider_id, {})
+            for name, amount in of_class.items():
+                sums[name] = sums.get(name, 0) + amount
+    return total
+
+
+def _must_fit(replacements: Sequence[Replacement], known: Mapping[str, Provider], freed: Amounts) -> None:
+    taken: dict[tuple[str, str], int] = {}
+    for replacement in replacements:
+        for provider_id, of_class in sorted(replacement.allocations.items()):
+            provider = known[provider_id]
+            for name, amount in sorted(of_class.items()):
+                key = (provider_id, name)
+                used = provider.used.get(name, 0) - freed.get(provider_id, {}).get(name, 0) + taken.get(key, 0)
+                inventory = provider.inventories.get(name)
+                refused = inventory.refuses(amount, used) if inventory else "it has no such inventory"
+                if refused is not None:
+                    raise Conflict(f"Unable to allocate inventory: {name} on resource provider {provider_id}: {refused}.")
+                taken[key] = taken.get(key, 0) + amount
+
+
+def _write(tx: sa.Connection, replacement: Replacement, before: Consumer | None) -> None:
+    consumer_id = replacement.consumer_id
+    rows = [
+        {"consumer_id": consumer_id, "provider_id": provider_id, "resource_class": name, "used": amount}
+        for provider_id, of_class in sorted(replacement.allocations.items())
+        for name, amount in sorted(of_class.items())
+    ]
+    whose = {"project_id": replacement.project_id, "user_id": replacement.user_id}
+    if before is None:
+        if rows:
+            _insert_consumer(tx, {"id": consumer_id, **whose, "type": replacement.type or UNKNOWN})
+    else:
+        same = (consumers.c.id == consumer_id) & (consumers.c.generation == before.generation)
+        if rows:
+            changed = {**whose, "type": replacement.type or before.type, "generation": before.generation + 1}
+            matched = tx.execute(sa.update(consumers).where(same).values(changed)).rowcount
+        else:
+            matched = tx.execute(sa.delete(consumers).where(same)).rowcount
+        if matched == 0:
+            raise ConcurrentUpdate(f"consumer generation conflict: {consumer_id} is no longer at generation {before.generation}")
+    if rows:
+        tx.execute(sa.insert(allocations), rows)
+
+
+def _insert_consumer(tx: sa.Connection, row: Mapping[str, str]) -> None:
+    try:
+        tx.execute(sa.insert(consumers).values(**row, generation=1))
+    except sa.exc.IntegrityError as error:
+        raise ConcurrentUpdate(f"consumer generation conflict: {row['id']} was made by somebody else just now") from error
+
+
+def remove(tx: sa.Connection, consumer_id: str, *, now: float) -> bool:
+    """Give back all that a consumer holds; whether there was any. Raises `ConcurrentUpdate`."""
+    before = of_consumer(tx, consumer_id)
+    if before is None:
+        return False
+    replace(tx, consumer_id, {}, project_id=before.project_id, user_id=before.user_id, consumer_type=before.type, now=now)
+    return True
+
+
+def move(tx: sa.Connection, from_consumer: str, to_consumer: str, *, consumer_type: str, now: float) -> None:
+    """Let `to_consumer`, who holds nothing, hold what `from_consumer` holds; moving nothing is no error.
+
+    The usage of every provider stays as it is, so nothing is judged anew. Raises `Conflict` where `to_consumer` holds
+    something, `ConcurrentUpdate`.
+    """
+    held = find(tx, [from_consumer, to_consumer])
+    if to_consumer in held:
+        raise Conflict(f"Consumer {to_consumer} already holds allocations.")
+    before = held.get(from_consumer)
+    if before is None:
+        return
+    provider_ids = sorted(before.allocations)
+    generations = dict(
+        tx.execute(sa.select(providers_table.c.id, providers_table.c.generation).where(providers_table.c.id.in_(provider_ids))).tuples()
+    )
+    for provider_id in provider_ids:
+        providers.bump_generation(tx, provider_id, generations[provider_id], now)
+    _insert_consumer(tx, {"id": to_consumer, "project_id": before.project_id, "user_id": before.user_id, "type": consumer_type})
+    tx.execute(sa.update(allocations).where(allocations.c.consumer_id == from_consumer).values(consumer_id=to_consumer))
+    same = (consumers.c.id == from_consumer) & (consumers.c.generation == before.generation)
+    if tx.execute(sa.delete(consumers).where(same)).rowcount == 0:
+        raise ConcurrentUpdate(f"consumer generation conflict: {from_consumer} is no longer at generation {before.generation}")

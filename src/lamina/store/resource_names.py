@@ -1,0 +1,83 @@
+"""Resource classes and traits by name. The standard ones come with the libraries and have no rows; custom ones do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import sqlalchemy as sa
+
+from lamina.model import resources
+from lamina.model.errors import AlreadyExists, BadRequest, InUse, NotFound
+from lamina.store.tables import allocations, inventories, provider_traits, resource_classes, traits
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Names:
+    """One name space: which names there are, and where they are held on to."""
+
+    word: str
+    table: sa.Table
+    standard: Callable[[], frozenset[str]]
+    holders: tuple[sa.Column[str], ...]
+
+    def all(self, tx: sa.Connection) -> list[str]:
+        """Standard names in order, then custom ones in order."""
+        return [*sorted(self.standard()), *tx.scalars(sa.select(self.table.c.name).order_by(self.table.c.name))]
+
+    def held(self, tx: sa.Connection) -> frozenset[str]:
+        """The names that somebody uses."""
+        return frozenset(name for column in self.holders for name in tx.scalars(sa.select(column).distinct()))
+
+    def unknown(self, tx: sa.Connection, names: Iterable[str]) -> list[str]:
+        """Those of `names` that nobody created, in order; one query at most."""
+        wanted = set(names) - self.standard()
+        if not wanted:
+            return []
+        return sorted(wanted - set(tx.scalars(sa.select(self.table.c.name).where(self.table.c.name.in_(wanted)))))
+
+    def exists(self, tx: sa.Connection, name: str) -> bool:
+        return not self.unknown(tx, [name])
+
+    def create(self, tx: sa.Connection, name: str) -> None:
+        """Make a custom name, already parsed. Raises `AlreadyExists`."""
+        if self.exists(tx, name):
+            raise AlreadyExists(f"Conflicting {self.word} already exists: {name}.")
+        tx.execute(sa.insert(self.table).values(name=name))
+
+    def ensure(self, tx: sa.Connection, name: str) -> bool:
+        """Make a custom name exist; whether it is new."""
+        if self.exists(tx, name):
+            return False
+        tx.execute(sa.insert(self.table).values(name=name))
+        return True
+
+    def rename(self, tx: sa.Connection, name: str, wanted: str) -> None:
+        """Call a custom name otherwise, wherever it is used. Raises `NotFound`, `BadRequest`, `AlreadyExists`."""
+        self._must_be_custom(tx, name, "update")
+        self.create(tx, wanted)
+        for column in self.holders:
+            tx.execute(sa.update(column.table).where(column == name).values({column.name: wanted}))
+        tx.execute(sa.delete(self.table).where(self.table.c.name == name))
+
+    def delete(self, tx: sa.Connection, name: str) -> None:
+        """Remove a custom name. Raises `NotFound`, `BadRequest` for a standard one, `InUse`."""
+        self._must_be_custom(tx, name, "delete")
+        if any(tx.scalar(sa.select(column).where(column == name).limit(1)) is not None for column in self.holders):
+            raise InUse(f"Error in delete {self.word}: the {self.word} {name} is in use by a resource provider.")
+        tx.execute(sa.delete(self.table).where(self.table.c.name == name))
+
+    def _must_be_custom(self, tx: sa.Connection, name: str, verb: str) -> None:
+        if name in self.standard():
+            raise BadRequest(f"Cannot {verb} standard {self.word} {name}.")
+        if not self.exists(tx, name):
+            raise NotFound(f"No such {self.word}: {name}.")
+
+
+RESOURCE_CLASSES = Names(
+    "resource class",
+    resource_classes,
+    lambda: frozenset(resources.STANDARD_CLASSES),
+    (inventories.c.resource_class, allocations.c.resource_class),
+)
+TRAITS = Names("trait", traits, resources.standard_traits, (provider_traits.c.trait,))
