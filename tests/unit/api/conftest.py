@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import argon2
 import pytest
 from starlette.testclient import TestClient
 
@@ -14,6 +15,7 @@ from lamina.api.application import application
 from lamina.model.errors import LaminaError
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
+from lamina.store import passwords
 
 ROOMS = (identity.ROOM, identity.VERSIONS, image.ROOM, image.VERSIONS, network.ROOM, network.VERSIONS)
 PASSWORDS = {"admin": "admin's secret", "demo": "demo's secret"}
@@ -28,6 +30,14 @@ class VirtualClock:
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """The least cost that argon2 allows: a test logs in often, and nothing about the cost is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture
