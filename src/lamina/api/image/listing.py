@@ -94,7 +94,7 @@ def _sort(request: Request) -> tuple[tuple[str, Direction], ...]:
     order: dict[str, Direction] = {}
     for key, word in pairs:
         if key not in SORT_KEYS:
-            raise BadRequest(f"sort_key: {key[:80]!r} is not one of {', '.join(SORT_KEYS)}")
+            raise BadRequest(f"sort: {key[:80]!r} is not one of {', '.join(SORT_KEYS)}")
         order[key] = _direction(word)
     return tuple(order.items())
 
