@@ -14,7 +14,7 @@ from lamina.store.paging import Direction, ordered
 from lamina.store.tables import flavor_access, flavors
 
 #: what a list may be sorted by, as the Compute API calls it
-SORT_KEYS: Mapping[str, sa.Column[Any]] = {
+SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
     "flavorid": flavors.c.id,
     "id": flavors.c.seq,
     "name": flavors.c.name,
@@ -24,7 +24,7 @@ SORT_KEYS: Mapping[str, sa.Column[Any]] = {
     "ephemeral_gb": flavors.c.ephemeral_gb,
     "swap": flavors.c.swap_mb,
     "rxtx_factor": flavors.c.rxtx_factor,
-    "is_public": flavors.c.public,
+    "is_public": sa.cast(flavors.c.public, sa.Integer),
 }
 _FIELDS = [flavors.c[field.name] for field in dataclasses.fields(Flavor)]
 

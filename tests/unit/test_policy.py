@@ -1,0 +1,78 @@
+"""Rules: their defaults, and an operator's file in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lamina.api.policy import Policy
+from lamina.api.routing import ADMIN, ANY_USER, MEMBER, READER, Context, Reply, Request, Route
+from lamina.model.errors import Forbidden
+
+
+def _answer(request: Request) -> Reply:
+    return Reply()
+
+
+ROUTES = {check: Route("GET", "/", _answer, f"thing:{number}", check) for number, check in enumerate((ADMIN, MEMBER, READER, ANY_USER))}
+
+
+def caller(*roles: str) -> Context:
+    return Context("req", user_id="u", project_id="p", roles=frozenset(roles))
+
+
+def allowed(policy: Policy, context: Context) -> set[str]:
+    passed = set()
+    for check, route in ROUTES.items():
+        try:
+            policy.enforce(route, context)
+        except Forbidden:
+            continue
+        passed.add(check)
+    return passed
+
+
+@pytest.mark.parametrize(
+    ("roles", "checks"),
+    [
+        ((), {ANY_USER}),
+        (("service",), {ANY_USER}),
+        (("reader",), {ANY_USER, READER}),
+        (("member",), {ANY_USER, READER, MEMBER}),
+        (("manager",), {ANY_USER}),
+        (("admin",), {ANY_USER, READER, MEMBER, ADMIN}),
+    ],
+)
+def test_the_defaults(roles: tuple[str, ...], checks: set[str]) -> None:
+    assert allowed(Policy(ROUTES.values()), caller(*roles)) == checks
+
+
+def test_a_file_replaces_what_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(f'"{ROUTES[ADMIN].rule}": "role:auditor"\n"{ROUTES[ANY_USER].rule}": "!"\n')
+    policy = Policy(ROUTES.values(), file)
+    assert allowed(policy, caller("admin")) == {READER, MEMBER}
+    assert allowed(policy, caller("auditor")) == {ADMIN}
+
+
+def test_a_policy_file_lying_about_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "policy.yaml").write_text(f'"{ROUTES[ADMIN].rule}": "@"\n')
+    (tmp_path / ".lamina").mkdir()
+    (tmp_path / ".lamina" / "policy.yaml").write_text(f'"{ROUTES[ADMIN].rule}": "@"\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert ADMIN not in allowed(Policy(ROUTES.values()), caller("reader"))
+
+
+def test_a_rule_that_nobody_registered_allows_nothing() -> None:
+    stray = Route("GET", "/", _answer, "stray:rule", ANY_USER)
+    with pytest.raises(Forbidden, match="stray:rule"):
+        Policy(ROUTES.values()).enforce(stray, caller("admin"))
+
+
+def test_one_rule_has_one_default() -> None:
+    with pytest.raises(ValueError, match="two defaults"):
+        Policy([Route("GET", "/", _answer, "a:b", READER), Route("POST", "/", _answer, "a:b", ADMIN)])
+    with pytest.raises(ValueError, match="no policy rule"):
+        Policy([Route("GET", "/", _answer, "", READER)])
