@@ -1,0 +1,51 @@
+"""A running Lamina: what its Fleet API says of hosts, operations and vGPUs. Pure functions of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lamina.cli.checks.finding import Finding, Verdict
+
+Answer = Mapping[str, Any]
+
+
+def hosts(known: Sequence[Answer]) -> list[Finding]:
+    """One line for all hosts that are well, one for each that is not."""
+    findings = []
+    for host in known:
+        if host["state"] != "up":
+            findings.append(Finding("host", Verdict.PROBLEM, f"{host['name']} does not answer", f"lamina fleet show --host {host['name']}"))
+        findings += [Finding("host", Verdict.PROBLEM, f"{host['name']}: {problem}") for problem in host["problems"]]
+    if not known:
+        return [Finding("hosts", Verdict.PROBLEM, "no host has ever reported", "lamina up --fleet demo")]
+    up = sum(1 for host in known if host["state"] == "up")
+    return [Finding("hosts", Verdict.OK, f"{up} of {len(known)} are up"), *findings] if up else findings
+
+
+def operations(unfinished: Iterable[Answer]) -> list[Finding]:
+    findings = []
+    for one in unfinished:
+        if one["state"] == "stuck":
+            why = (one["error"] or {}).get("message", "it does not say why")
+            told = f"{one['kind']} of server {one['server_id']} is stuck: {why}"
+            findings.append(Finding("operation", Verdict.PROBLEM, told, f"lamina operation resume {one['id']}"))
+    return findings or [Finding("operations", Verdict.OK, "none is stuck")]
+
+
+def vgpus(known: Iterable[Answer], unfinished: Iterable[Answer]) -> list[Finding]:
+    """Records held against devices; a server that an operation is at work on may differ for a moment."""
+    busy = {one["server_id"] for one in unfinished}
+    findings, count = [], 0
+    for vgpu in known:
+        count += vgpu["state"] != "foreign"
+        if vgpu["server_id"] is not None and vgpu["server_id"] in busy:
+            continue
+        where = f"vGPU {vgpu['uuid']} ({vgpu['type']}) on {vgpu['host']}"
+        if vgpu["state"] == "orphan":
+            told = f"{where} was made by Lamina and no record pays for it"
+            findings.append(Finding("vGPU", Verdict.PROBLEM, told, f"lamina fleet show --host {vgpu['host']}"))
+        elif vgpu["on_host"] is False:
+            told = f"{where} is recorded and the host does not have it"
+            findings.append(Finding("vGPU", Verdict.PROBLEM, told, f"openstack server reboot --hard {vgpu['server_id']}"))
+    return findings or [Finding("vGPUs", Verdict.OK, f"{count} recorded, and the hosts have each of them")]

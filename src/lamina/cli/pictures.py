@@ -1,0 +1,144 @@
+"""A fleet as a picture: each GPU a bar of slots, each slot as wide as its share of the framebuffer.
+
+A server has a letter and a colour, so that the picture reads without colour too; foreign devices are hatched, free
+slots are dots. Everything here is a pure function of the answer of ``GET /fleet/v1/gpus``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Gpu = Mapping[str, Any]
+
+#: columns of a bar
+WIDTH = 48
+#: most servers that the legend names
+MOST_NAMED = 20
+
+FREE = "·"
+FOREIGN = "/"
+#: framebuffer that is free and of no use to any type that may stand here now
+LOST = " "
+LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
+#: for servers beyond the letters
+MANY = "#"
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_green", "bright_yellow")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """A piece of a bar: ``sign`` fills it, ``style`` is rich's."""
+
+    sign: str
+    style: str
+    framebuffer_mb: int
+
+
+def letters(gpus: Iterable[Gpu]) -> dict[str, str]:
+    """Server id -> its letter, in the order in which the servers appear; the ones after the last letter share a sign."""
+    servers = dict.fromkeys(v["server_id"] for gpu in gpus for v in gpu["vgpus"] if v["server_id"])
+    return dict(zip(servers, itertools.chain(LETTERS, itertools.repeat(MANY)), strict=False))
+
+
+def _colours(signs: Iterable[str]) -> dict[str, str]:
+    return {server: COLOURS[index % len(COLOURS)] for index, server in enumerate(signs)}
+
+
+def slots(gpu: Gpu, signs: Mapping[str, str], colours: Mapping[str, str]) -> list[Slot]:
+    """The slots of one GPU: its vGPUs in the answer's order, then what is free, cut as the first type with most room cuts it."""
+    drawn = [_taken(gpu, vgpu, signs, colours) for vgpu in gpu["vgpus"]]
+    open_types = [t for t in gpu["types"] if t["enabled"] and t["room"] > 0]
+    if open_types:
+        finest = max(open_types, key=lambda t: t["room"])
+        drawn += [Slot(FREE, "dim", finest["framebuffer_mb"])] * finest["room"]
+    rest = gpu["framebuffer_mb"] - sum(slot.framebuffer_mb for slot in drawn)
+    if rest > 0:
+        drawn.append(Slot(LOST, "dim", rest))
+    return drawn
+
+
+def _taken(gpu: Gpu, vgpu: Mapping[str, Any], signs: Mapping[str, str], colours: Mapping[str, str]) -> Slot:
+    # a device of an unknown type is counted as the card's largest, as the partitioners count it
+    size = vgpu["framebuffer_mb"] or max((t["framebuffer_mb"] for t in gpu["types"]), default=gpu["framebuffer_mb"])
+    server = vgpu["server_id"]
+    if server is None:
+        return Slot(FOREIGN, "dim", size)
+    faint = " dim" if vgpu["state"] == "planned" else ""
+    return Slot(signs[server], f"bold {colours[server]}{faint}", size)
+
+
+def bar(pieces: Sequence[Slot], width: int = WIDTH) -> Text:
+    """The slots side by side over `width` columns, a gap after each that has a column to spare.
+
+    No slot vanishes: where there are more slots than columns, each has one column.
+    """
+    total = sum(slot.framebuffer_mb for slot in pieces)
+    text = Text(no_wrap=True)
+    reached, edge = 0, 0
+    for slot in pieces:
+        reached += slot.framebuffer_mb
+        columns = max(1, round(reached * width / total) - edge)
+        edge += columns
+        text.append(slot.sign * (columns - 1) + " " if columns > 1 else slot.sign, slot.style)
+    return text
+
+
+def room(gpus: Iterable[Gpu]) -> dict[str, int]:
+    """Type -> how many more of it alone would fit on these GPUs; types without room are left out."""
+    sums: dict[str, int] = {}
+    for gpu in gpus:
+        for vgpu_type in gpu["types"] if gpu["present"] else ():
+            if vgpu_type["enabled"] and vgpu_type["room"] > 0:
+                sums[vgpu_type["name"]] = sums.get(vgpu_type["name"], 0) + vgpu_type["room"]
+    return sums
+
+
+def capacity(gpus: Iterable[Gpu]) -> str:
+    """``4 more of NVIDIA A40-8Q, or 2 more of NVIDIA A40-12Q``."""
+    return ", or ".join(f"{count} more of {name}" for name, count in room(gpus).items()) or "full"
+
+
+def picture(gpus: Sequence[Gpu], *, names: Mapping[str, str] | None = None, width: int = WIDTH) -> RenderableType:
+    """Every GPU as a bar, host by host, and a legend. `names` are shown for servers instead of their ids."""
+    if not gpus:
+        return Text("There are no GPUs.")
+    signs = letters(gpus)
+    colours = _colours(signs)
+    parts: list[RenderableType] = []
+    for host, group in itertools.groupby(gpus, key=lambda g: str(g["host"])):
+        members = list(group)
+        parts.append(Text.assemble((host, "bold"), "  ", (capacity(members), "dim")))
+        parts.append(_bars(members, signs, colours, width))
+    return Group(*parts, *_legend(gpus, signs, colours, names or {}))
+
+
+def _bars(gpus: Iterable[Gpu], signs: Mapping[str, str], colours: Mapping[str, str], width: int) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for _column in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    for gpu in gpus:
+        told = f"{gpu['used']}/{gpu['total']} {gpu['model']}" if gpu["present"] else f"gone {gpu['model']}"
+        table.add_row("", gpu["address"], Text.assemble("▕", bar(slots(gpu, signs, colours), width), "▏"), told)
+    return table
+
+
+def _legend(gpus: Sequence[Gpu], signs: Mapping[str, str], colours: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Text]:
+    types: dict[str, list[str]] = {}
+    for vgpu in (v for gpu in gpus for v in gpu["vgpus"] if v["server_id"]):
+        types.setdefault(vgpu["server_id"], []).append(vgpu["type"])
+    for server in itertools.islice(signs, MOST_NAMED):
+        held = ", ".join(f"{len(list(alike))} x {name}" for name, alike in itertools.groupby(sorted(types[server])))
+        yield Text.assemble((signs[server], f"bold {colours[server]}"), f"  {names.get(server, server)}  ", (held, "dim"))
+    if len(signs) > MOST_NAMED:
+        yield Text(f"and {len(signs) - MOST_NAMED} more servers", "dim")
+    if any(gpu["foreign"] for gpu in gpus):
+        yield Text.assemble((FOREIGN, "dim"), "  made by others, left alone")
