@@ -95,6 +95,11 @@ def vgpu_uuid(server_id: str, operation_id: str, index: int) -> str:
     return str(uuid.uuid5(LAMINA_NAMESPACE, f"vgpu/{server_id}/{operation_id}/{index}"))
 
 
+def foreign_vf_uuid(host: str, function: PciAddress) -> str:
+    """A name for what somebody else has set up on a VF, which has no uuid of its own."""
+    return str(uuid.uuid5(LAMINA_NAMESPACE, f"foreign/{host}/{function}"))
+
+
 def host_provider_id(host: str) -> str:
     """The resource provider uuid of a host's root provider, kept over a lost database."""
     return str(uuid.uuid5(LAMINA_NAMESPACE, f"host/{host}"))

@@ -38,10 +38,12 @@ class ControlPlane:
     ) -> ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
-        return cls(settings, db, clock, hosts, runner)
+        plane = cls(settings, db, clock, hosts, runner)
+        runner.attach(plane)
+        return plane
 
     def start(self) -> None:
-        self.runner.start(self)
+        self.runner.start()
 
     def stop(self) -> None:
         self.runner.stop()

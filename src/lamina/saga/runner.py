@@ -85,9 +85,12 @@ class Runner(Generic[D]):
         self._stopping = threading.Event()
         self._heart: threading.Thread | None = None
 
-    def start(self, plane: D) -> None:
-        """Give the steps what they work with, take up what was left unfinished, and begin to run."""
+    def attach(self, plane: D) -> None:
+        """Give the steps what they work with."""
         self._plane = plane
+
+    def start(self) -> None:
+        """Take up what was left unfinished, and run in threads from now on. Not started, a runner moves by `advance` only."""
         self._pool = concurrent.futures.ThreadPoolExecutor(WORKERS, thread_name_prefix="saga")
         self.take_over()
         self._heart = threading.Thread(target=self._beat, name="saga-lease", daemon=True)

@@ -1,0 +1,34 @@
+"""A simulated host: the real compute service on a simulated machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lamina.agent.compute import ComputeService
+from lamina.agent.hypervisor import Capacity
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
+from lamina.agent.journal import Journal
+from lamina.agent.simulated.fleet import FleetHost
+from lamina.agent.simulated.kernel import SimulatedKernel
+from lamina.agent.simulated.machine import Machine
+from lamina.model.clock import Clock
+
+#: what a simulated hypervisor says of its version
+VERSION = 9_000_000
+
+
+def simulated_host(described: FleetHost, state: Path, clock: Clock) -> tuple[ComputeService, Machine]:
+    """The host's compute service and its machine, whose states lie apart: ``machines/`` and ``agents/`` below `state`."""
+    for folder in ("machines", "agents"):
+        (state / folder).mkdir(mode=0o700, exist_ok=True)
+    machine = Machine(state / "machines" / f"{described.name}.json")
+    capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION)
+    compute = ComputeService(
+        described.name,
+        SimulatedKernel(described.cards, machine),
+        SimulatedHypervisor(machine, capacity),
+        Journal(state / "agents" / f"{described.name}.json"),
+        described.settings,
+        clock,
+    )
+    return compute, machine

@@ -1,0 +1,300 @@
+"""A simulated kernel under the `Sysfs` port: the files, the numbers and the refusals of a real one.
+
+It knows cards and what stands on them, and nothing of Lamina. Rules and errno: Linux, drivers/vfio/mdev/mdev_sysfs.c
+and samples/vfio-mdev; NVIDIA's drivers as recorded in harvester/pcidevices and discussed in mdevctl#115 (EINVAL when
+full) and in the threads on vendor-specific VFIO (EIO when refused).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from lamina.agent.simulated.machine import Machine, MachineDevice
+from lamina.model import ids, partitioners
+from lamina.model.errors import BadRequest
+from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType
+from lamina.model.ids import PciAddress
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU in the machine. ``gpu`` has the kernel's ids of its types; ``functions`` are its VFs, if it has any."""
+
+    gpu: Gpu
+    vendor_id: str
+    device_id: str
+    subsystem_id: str | None = None
+    functions: tuple[PciAddress, ...] = ()
+
+    @property
+    def parents(self) -> tuple[PciAddress, ...]:
+        return self.functions or (self.gpu.address,)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """An attribute: its text when read, what a write does."""
+
+    read: Callable[[], str] | None = None
+    write: Callable[[str], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link, by the absolute path it leads to."""
+
+    to: str
+
+
+#: a directory: name -> how to come by what is there, made only when asked for
+Folder = Mapping[str, Callable[[], "Node"]]
+Node = File | Link | Folder
+
+#: raises an OSError in place of a write, or after it: (path, text) -> None
+Fault = Callable[[str, str], None]
+
+
+def refuse(number: int, path: str = "") -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+def text(value: object) -> Callable[[], Node]:
+    return lambda: File(read=lambda: f"{value}\n")
+
+
+class SimulatedKernel:
+    """The `Sysfs` port on a `Machine`."""
+
+    def __init__(self, cards: Sequence[Card], machine: Machine) -> None:
+        self._cards = {card.gpu.address: card for card in cards}
+        self._by_parent = {parent: card for card in cards for parent in card.parents}
+        self._machine = machine
+        #: called before and after the effect of every write; fault tests raise here
+        self.before_write: Fault = lambda path, text: None
+        self.after_write: Fault = lambda path, text: None
+
+    # ------------------------------------------------------------------------------------------------ the port
+
+    def read(self, path: str) -> str:
+        with self._machine.lock:
+            node = self._resolve(path)
+            if not isinstance(node, File):
+                raise refuse(errno.EISDIR, path)
+            if node.read is None:
+                raise refuse(errno.EACCES, path)
+            return node.read()
+
+    def write(self, path: str, text: str) -> None:
+        with self._machine.lock:
+            node = self._resolve(path)
+            if not isinstance(node, File):
+                raise refuse(errno.EISDIR, path)
+            if node.write is None:
+                raise refuse(errno.EACCES, path)
+            self.before_write(path, text)
+            node.write(text)
+            self._machine.save()
+            self.after_write(path, text)
+
+    def list(self, path: str) -> list[str]:
+        with self._machine.lock:
+            node = self._resolve(path)
+            if isinstance(node, File | Link):
+                raise refuse(errno.ENOTDIR, path)
+            return sorted(node)
+
+    def exists(self, path: str) -> bool:
+        try:
+            with self._machine.lock:
+                self._resolve(path)
+        except OSError:
+            return False
+        return True
+
+    def link(self, path: str) -> str:
+        with self._machine.lock:
+            node = self._resolve(path, follow_last=False)
+            if not isinstance(node, Link):
+                raise refuse(errno.EINVAL, path)
+            return node.to.rsplit("/", 1)[1]
+
+    def _resolve(self, path: str, *, follow_last: bool = True) -> Node:
+        node: Node = self._root()
+        parts = path.strip("/").split("/")
+        for index, part in enumerate(parts):
+            if isinstance(node, File | Link):
+                raise refuse(errno.ENOTDIR, path)
+            if part not in node:
+                raise refuse(errno.ENOENT, path)
+            node = node[part]()
+            if isinstance(node, Link) and (follow_last or index < len(parts) - 1):
+                node = self._resolve(node.to)
+        return node
+
+    # ------------------------------------------------------------------------------------------------ the tree
+
+    def _root(self) -> Folder:
+        bus = {"pci": lambda: {"devices": self._pci}, "mdev": lambda: {"devices": self._mdevs}}
+        has_mdev = any(c.gpu.framework is Framework.MDEV for c in self._cards.values())
+        if not has_mdev:
+            del bus["mdev"]  # the mdev bus comes with the first driver that uses it
+        folders: dict[str, Callable[[], Node]] = {"bus": lambda: bus}
+        folders["class"] = lambda: {"mdev_bus": self._mdev_parents} if has_mdev else {}
+        return {"sys": lambda: folders}
+
+    def _pci(self) -> Folder:
+        folders: dict[str, Callable[[], Node]] = {}
+        for card in self._cards.values():
+            folders[str(card.gpu.address)] = partial(self._gpu, card)
+            for index, function in enumerate(card.functions):
+                folders[str(function)] = partial(self._function, card, index)
+        return folders
+
+    def _identity(self, card: Card) -> dict[str, Callable[[], Node]]:
+        numa_node = card.gpu.numa_node
+        return {
+            "vendor": text(f"0x{card.vendor_id}"),
+            "device": text(f"0x{card.device_id}"),
+            "subsystem_device": text(f"0x{card.subsystem_id or '0000'}"),
+            "class": text("0x030200"),
+            "numa_node": text(-1 if numa_node is None else numa_node),
+        }
+
+    def _gpu(self, card: Card) -> Folder:
+        files = self._identity(card)
+        if card.functions:
+            files["sriov_totalvfs"] = files["sriov_numvfs"] = text(len(card.functions))
+            for index, function in enumerate(card.functions):
+                files[f"virtfn{index}"] = partial(Link, f"/sys/bus/pci/devices/{function}")
+        elif card.gpu.framework is Framework.MDEV:
+            files |= self._mdev_files(card, card.gpu.address)
+        return files
+
+    def _function(self, card: Card, index: int) -> Folder:
+        function = card.functions[index]
+        files = self._identity(card)
+        files["physfn"] = lambda: Link(f"/sys/bus/pci/devices/{card.gpu.address}")
+        if card.gpu.framework is Framework.MDEV:
+            files |= self._mdev_files(card, function)
+        else:
+            files["nvidia"] = lambda: self._nvidia(card, function)
+        return files
+
+    # ------------------------------------------------------------------------------------------------ mdev
+
+    def _mdev_parents(self) -> Folder:
+        parents = [p for p, card in self._by_parent.items() if card.gpu.framework is Framework.MDEV]
+        return {str(p): partial(Link, f"/sys/bus/pci/devices/{p}") for p in parents}
+
+    def _mdevs(self) -> Folder:
+        found = self._machine.state.mdevs.items()
+        return {uuid: partial(Link, f"/sys/bus/pci/devices/{at.parent}/{uuid}") for uuid, at in found}
+
+    def _mdev_files(self, card: Card, parent: PciAddress) -> dict[str, Callable[[], Node]]:
+        types = {t.id: partial(self._mdev_type, card, parent, t) for t in card.gpu.types}
+        files: dict[str, Callable[[], Node]] = {"mdev_supported_types": lambda: types}
+        for uuid, device in self._machine.state.mdevs.items():
+            if device.parent == str(parent):
+                files[uuid] = partial(self._mdev, uuid, device)
+        return files
+
+    def _mdev(self, uuid: str, device: MachineDevice) -> Folder:
+        types = f"/sys/bus/pci/devices/{device.parent}/mdev_supported_types"
+        return {"mdev_type": lambda: Link(f"{types}/{device.type_id}"), "remove": lambda: File(write=lambda said: self._remove(uuid, said))}
+
+    def _mdev_type(self, card: Card, parent: PciAddress, vgpu_type: VgpuType) -> Folder:
+        described = f"num_heads=4, frl_config=60, framebuffer={vgpu_type.framebuffer_mb}M, max_resolution=7680x4320"
+        files = {
+            "create": lambda: File(write=lambda said: self._create(card, parent, vgpu_type, said)),
+            "available_instances": lambda: File(read=lambda: f"{self._available(card, parent, vgpu_type)}\n"),
+            "device_api": text("vfio-pci"),
+            "description": text(f"{described}, max_instance={vgpu_type.max_instances}"),
+        }
+        if vgpu_type.name != vgpu_type.id:
+            files["name"] = text(vgpu_type.name)
+        return files
+
+    def _available(self, card: Card, parent: PciAddress, vgpu_type: VgpuType) -> int:
+        room = partitioners.kernel_room(card.gpu, self._layout(card), vgpu_type)
+        if not card.functions:
+            return room
+        return 1 if room and not self._busy(parent) else 0
+
+    def _create(self, card: Card, parent: PciAddress, vgpu_type: VgpuType, said: str) -> None:
+        if len(said) not in (36, 37) or (len(said) == 37 and not said.endswith("\n")):
+            raise refuse(errno.EINVAL)
+        try:
+            uuid = ids.parse_uuid(said.removesuffix("\n"))
+        except BadRequest:
+            raise refuse(errno.EINVAL) from None
+        if uuid in self._machine.state.mdevs:
+            raise refuse(errno.EEXIST)
+        if not self._available(card, parent, vgpu_type):
+            raise refuse(errno.EINVAL if card.gpu.partitioning is Partitioning.SAME_SIZE else errno.ENOSPC)
+        self._machine.state.mdevs[uuid] = MachineDevice(str(parent), vgpu_type.id)
+
+    def _remove(self, uuid: str, said: str) -> None:
+        if not said.strip().isdecimal() or int(said) == 0:
+            raise refuse(errno.EINVAL)
+        if self._machine.holds(uuid):
+            raise refuse(errno.EBUSY)
+        del self._machine.state.mdevs[uuid]
+
+    # ------------------------------------------------------------------------------------------------ vendor-specific VFIO
+
+    def _nvidia(self, card: Card, function: PciAddress) -> Folder:
+        return {
+            "creatable_vgpu_types": lambda: File(read=lambda: self._creatable(card, function)),
+            "current_vgpu_type": lambda: File(
+                read=lambda: f"{self._machine.state.vf_types.get(str(function), '0')}\n",
+                write=lambda said: self._set_type(card, function, said),
+            ),
+            "placement_id": lambda: File(read=lambda: self._placement(card, function)),
+            "vgpu_params": lambda: File(read=lambda: "\n"),
+        }
+
+    def _creatable(self, card: Card, function: PciAddress) -> str:
+        listed = [t for t in card.gpu.types if self._available(card, function, t)]
+        return "ID    : vGPU Name\n" + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
+
+    def _set_type(self, card: Card, function: PciAddress, said: str) -> None:
+        number, key = said.strip(), str(function)
+        if not (number.isascii() and number.isdecimal()):
+            raise refuse(errno.EINVAL)
+        if number == "0":
+            if self._machine.holds(key):
+                raise refuse(errno.EBUSY)
+            self._machine.state.vf_types.pop(key, None)
+            return
+        vgpu_type = next((t for t in card.gpu.types if t.id == number), None)
+        if vgpu_type is None:
+            raise refuse(errno.EINVAL)
+        if not self._available(card, function, vgpu_type):
+            raise refuse(errno.EIO)
+        self._machine.state.vf_types[key] = number
+
+    def _placement(self, card: Card, function: PciAddress) -> str:
+        """In equal-size mode the n-th vGPU starts at n times its size, in slots of 1 GiB."""
+        occupied = [f for f in card.functions if str(f) in self._machine.state.vf_types]
+        if function not in occupied:
+            raise refuse(errno.ENXIO)
+        number = self._machine.state.vf_types[str(function)]
+        size = next(t.framebuffer_mb for t in card.gpu.types if t.id == number)
+        return f"{occupied.index(function) * max(1, size // 1024)}\n"
+
+    # ------------------------------------------------------------------------------------------------ what stands there
+
+    def _layout(self, card: Card) -> Layout:
+        types = {t.id: t for t in card.gpu.types}
+        parents = {str(p) for p in card.parents}
+        standing = [d.type_id for d in self._machine.state.mdevs.values() if d.parent in parents]
+        standing += [type_id for function, type_id in self._machine.state.vf_types.items() if function in parents]
+        return Layout(tuple(types[type_id] for type_id in standing))
+
+    def _busy(self, parent: PciAddress) -> bool:
+        key = str(parent)
+        return key in self._machine.state.vf_types or any(d.parent == key for d in self._machine.state.mdevs.values())

@@ -1,0 +1,79 @@
+"""A simulated machine: what a reboot keeps and what it loses, on disk apart from everything of Lamina's.
+
+Killing Lamina leaves its machines as it would leave real ones: devices stand, domains run. The state is one JSON file,
+replaced whole at every change.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import msgspec
+
+from lamina.model import ids
+from lamina.model.hosts import PowerState
+
+
+class MachineDevice(msgspec.Struct, frozen=True):
+    """A vGPU: where it stands (a VF, or the GPU), and the kernel's id of its type."""
+
+    parent: str
+    type_id: str
+
+
+class MachineDomain(msgspec.Struct):
+    """A domain as the hypervisor keeps it. ``devices`` maps vGPU uuid -> the mdev's uuid or the VF's address."""
+
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    image_id: str | None
+    devices: dict[str, str]
+    power_state: PowerState
+    #: made by Lamina, as a real domain's metadata would say
+    ours: bool
+
+
+class MachineState(msgspec.Struct):
+    boot_id: str
+    #: mdevs by uuid, lost at a reboot
+    mdevs: dict[str, MachineDevice] = {}
+    #: VF address -> kernel's id of its type, lost at a reboot
+    vf_types: dict[str, str] = {}
+    #: by uuid; definitions outlive a reboot
+    domains: dict[str, MachineDomain] = {}
+
+
+class Machine:
+    """One machine's state and its power switch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lock = threading.RLock()
+        try:
+            self.state = msgspec.json.decode(path.read_bytes(), type=MachineState)
+        except FileNotFoundError:
+            self.state = MachineState(boot_id=ids.new_uuid())
+            self.save()
+
+    def save(self) -> None:
+        """A killed process must find what it had done; a power cut of the real machine is not this file's business."""
+        draft = self._path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(self.state))
+        draft.replace(self._path)
+
+    def reboot(self) -> None:
+        """Devices are gone, domains are shut off, VFs are enabled again as by a boot unit."""
+        with self.lock:
+            self.state.boot_id = ids.new_uuid()
+            self.state.mdevs.clear()
+            self.state.vf_types.clear()
+            for domain in self.state.domains.values():
+                domain.power_state = PowerState.SHUTDOWN
+            self.save()
+
+    def holds(self, handle: str) -> bool:
+        """Whether a running domain has this device (an mdev's uuid, or a VF's address) open."""
+        return any(handle in d.devices.values() for d in self.state.domains.values() if d.power_state is not PowerState.SHUTDOWN)

@@ -1,0 +1,93 @@
+"""The card catalog: GPUs known by their PCI device ids, and the vGPU types each can be cut into.
+
+The facts and their sources are in ``catalog.toml``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from lamina.model.errors import BadRequest
+from lamina.model.gpus import Partitioning, VgpuType
+
+NVIDIA = "10de"
+#: type ids from here on are made up, where no source tells the real one
+MADE_UP_IDS = 90000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """A model of GPU. ``virtual_functions`` is None for cards without SR-IOV."""
+
+    key: str
+    board: str
+    vendor_id: str
+    device_ids: tuple[str, ...]
+    #: tells boards apart that share a device id
+    subsystem_id: str | None
+    framebuffer_mb: int
+    generation: str
+    virtual_functions: int | None
+    types: tuple[VgpuType, ...]
+    source: str
+    partitioning: Partitioning = Partitioning.SAME_SIZE
+
+
+@functools.cache
+def cards() -> Mapping[str, Card]:
+    """Every card, by its key."""
+    text = resources.files("lamina.model").joinpath("catalog.toml").read_text()
+    made_up = MADE_UP_IDS
+    found = {}
+    for key, facts in tomllib.loads(text).items():
+        found[key] = _card(key, facts, made_up)
+        made_up += 100
+    return found
+
+
+def _card(key: str, facts: Mapping[str, Any], made_up: int) -> Card:
+    ids = facts.get("ids", {})
+    types = []
+    for series, least in facts["series"].items():
+        for pair in facts["sizes"].split():
+            size, most = (int(part) for part in pair.split(":"))
+            if least <= size <= facts.get("most", {}).get(series, size):
+                made_up += 1
+                word = f"{size}{series}"
+                types.append(VgpuType(str(ids.get(word, made_up)), f"{facts['prefix']}-{word}", size * 1024, most))
+    return Card(
+        key=key,
+        board=facts["board"],
+        vendor_id=NVIDIA,
+        device_ids=tuple(facts["device_ids"]),
+        subsystem_id=facts.get("subsystem_id"),
+        framebuffer_mb=facts["framebuffer_gb"] * 1024,
+        generation=facts["generation"],
+        virtual_functions=facts.get("virtual_functions"),
+        types=tuple(types),
+        source=facts["source"],
+    )
+
+
+def card(key: str) -> Card:
+    """The card of that key. Raises `BadRequest` that names the known ones."""
+    known = cards()
+    if key not in known:
+        raise BadRequest(f"{key[:80]!r} is not in the card catalog; known are {', '.join(sorted(known))}")
+    return known[key]
+
+
+def by_pci_id(vendor_id: str, device_id: str, subsystem_id: str = "") -> Card | None:
+    """The card with these ids (four hexadecimal digits each, lower case), if it is known."""
+    same = [c for c in cards().values() if c.vendor_id == vendor_id and device_id in c.device_ids]
+    return next((c for c in same if c.subsystem_id == subsystem_id), same[0] if same else None)
+
+
+def is_type(word: str) -> bool:
+    """Whether any card has a type of that name or id."""
+    return any(t.called(word) for c in cards().values() for t in c.types)

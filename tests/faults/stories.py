@@ -1,0 +1,126 @@
+"""One story for each kind of operation: how it comes about. The fault suites run every kind through its story.
+
+A kind of operation without a story fails `test_every_kind_has_a_story`, so a new one cannot be added untested.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from lamina.model.hosts import PowerAction
+from lamina.operations import confirm, create, delete, power, reconcile, resize, revert
+from tests.faults.world import CALLER, ONE, TWO, World
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Story:
+    """``prepare`` brings a world to where the operation can begin and returns the server; ``begin`` asks for it."""
+
+    kind: str
+    prepare: Callable[[World], str]
+    begin: Callable[[World, str], str]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.kind
+
+
+def _nothing(_world: World) -> str:
+    return ""
+
+
+def _active(world: World) -> str:
+    return world.created(TWO).id
+
+
+def _stopped(world: World) -> str:
+    server_id = _active(world)
+    power.request(world.plane, CALLER, server_id, PowerAction.OFF)
+    world.settle()
+    return server_id
+
+
+def _resized(world: World) -> str:
+    server_id = _active(world)
+    resize.request(world.plane, CALLER, server_id, ONE)
+    world.settle()
+    return server_id
+
+
+def _resized_in_place(world: World) -> str:
+    server = world.created(TWO)
+    resize.request(world.plane, CALLER, server.id, ONE, host=server.host)
+    world.settle()
+    return server.id
+
+
+def _create(world: World, _server_id: str) -> str:
+    (server,) = create.request(world.plane, CALLER, create.NewServer("s", TWO, None))
+    return server.id
+
+
+def _delete(world: World, server_id: str) -> str:
+    delete.request(world.plane, CALLER, server_id)
+    return server_id
+
+
+def _resize(world: World, server_id: str) -> str:
+    resize.request(world.plane, CALLER, server_id, ONE)
+    return server_id
+
+
+def _resize_in_place(world: World, server_id: str) -> str:
+    resize.request(world.plane, CALLER, server_id, ONE, host=world.server(server_id).host)
+    return server_id
+
+
+def _migrate(world: World, server_id: str) -> str:
+    resize.request_migration(world.plane, CALLER, server_id)
+    return server_id
+
+
+def _confirm(world: World, server_id: str) -> str:
+    confirm.request(world.plane, CALLER, server_id)
+    return server_id
+
+
+def _revert(world: World, server_id: str) -> str:
+    revert.request(world.plane, CALLER, server_id)
+    return server_id
+
+
+def _power(action: PowerAction) -> Callable[[World, str], str]:
+    def begin(world: World, server_id: str) -> str:
+        power.request(world.plane, CALLER, server_id, action)
+        return server_id
+
+    return begin
+
+
+def _reboot_the_host(world: World, server_id: str) -> str:
+    host = world.server(server_id).host
+    assert host is not None
+    world.machines[host].reboot()
+    reconcile.host(world.plane, host)
+    return server_id
+
+
+STORIES: tuple[Story, ...] = (
+    Story("create", _nothing, _create),
+    Story("delete", _active, _delete),
+    Story("delete", _resized, _delete, "delete a resized server"),
+    Story("resize", _active, _resize),
+    Story("resize", _stopped, _resize, "resize a stopped server"),
+    Story("resize", _active, _resize_in_place, "resize on one host"),
+    Story("resize", _active, _migrate, "cold migrate"),
+    Story("confirm", _resized, _confirm),
+    Story("confirm", _resized_in_place, _confirm, "confirm on one host"),
+    Story("revert", _resized, _revert),
+    Story("revert", _resized_in_place, _revert, "revert on one host"),
+    Story("power", _active, _power(PowerAction.OFF), "stop"),
+    Story("power", _stopped, _power(PowerAction.ON), "start"),
+    Story("power", _active, _power(PowerAction.HARD_REBOOT), "reboot"),
+    Story("restore", _active, _reboot_the_host),
+    Story("restore", _resized, _reboot_the_host, "restore a resized server"),
+)

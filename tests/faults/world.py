@@ -1,0 +1,250 @@
+"""A whole Lamina in one process, moved by hand: simulated machines, agents, a control plane on virtual time.
+
+The machines keep their state on disk as real ones keep theirs, so a control plane can be killed (simply dropped) and
+another begun on the same state. `World.check` holds the promises against what the machines really have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.agent.simulated.fleet import parse_fleet
+from lamina.agent.simulated.host import simulated_host
+from lamina.hosts.directory import Compute, Hosts
+from lamina.model.flavors import Flavor
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import PowerState
+from lamina.model.servers import Server, VmState
+from lamina.model.settings import Settings
+from lamina.operations import create, reconcile
+from lamina.operations.control_plane import ControlPlane
+from lamina.operations.kinds import KINDS
+from lamina.saga.runner import Caller, Probe
+from lamina.saga.steps import Kind
+from lamina.store import hosts, providers, sagas, schema, servers
+from lamina.store.database import Database
+from lamina.store.tables import allocations, consumers
+
+CALLER = Caller(user_id="u", project_id="p", request_id="req-test")
+
+FLEET = """
+hosts:
+  - name: host
+    count: 2
+    vcpus: 32
+    memory_mb: 65536
+    disk_gb: 500
+    gpus:
+      - {address: "0000:81:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11]}
+      - {address: "0000:82:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11, nvidia-12]}
+"""
+TYPES = (
+    "[{name: nvidia-11, max_instances: 4, framebuffer_mb: 512}, {name: nvidia-12, max_instances: 2, framebuffer_mb: 1024}]"
+)
+FRAMEWORKS = ("mdev", "vfio")
+
+
+class VirtualClock:
+    """Time that passes only when somebody sleeps, or when told."""
+
+    def __init__(self) -> None:
+        self._now = 1_000_000.0
+
+    def now(self) -> float:
+        self._now += 0.001  # no two moments are the same
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class Killed(BaseException):
+    """The process died here. Not an Exception, so that nothing in Lamina can catch it."""
+
+
+def flavor(name: str, **extra_specs: str) -> Flavor:
+    return Flavor(
+        id=name, name=name, vcpus=1, memory_mb=512, disk_gb=1, extra_specs={k.replace("__", ":"): v for k, v in extra_specs.items()}
+    )
+
+
+PLAIN = flavor("plain")
+ONE = flavor("one", resources__VGPU="1")
+TWO = flavor("two", resources__VGPU="2")
+
+
+class World:
+    """Machines that outlive control planes. `wrap` may stand between the control plane and each host."""
+
+    def __init__(self, state: Path, framework: str) -> None:
+        self.state = state
+        self.clock = VirtualClock()
+        self.fleet = parse_fleet(FLEET.replace("FRAMEWORK", framework).replace("TYPES", TYPES))
+        (state / "images").mkdir(parents=True, exist_ok=True)
+        self._url = f"sqlite:///{state / 'lamina.db'}"
+        schema.upgrade(Database(self._url))
+        self.begin()
+
+    def begin(
+        self,
+        kinds: Iterable[Kind[ControlPlane, Any]] = KINDS,
+        *,
+        probe: Probe | None = None,
+        wrap: Callable[[Compute], Compute] = lambda compute: compute,
+        alone: bool = True,
+    ) -> ControlPlane:
+        """A new control plane, with new agents, on the state that is there; the one before is simply gone."""
+        directory = Hosts()
+        self.machines = {}
+        for described in self.fleet.hosts:
+            compute, machine = simulated_host(described, self.state, self.clock)
+            self.machines[described.name] = machine
+            directory.join(described.name, wrap(compute), machine.reboot)
+        settings = Settings(state=self.state)
+        self.plane = ControlPlane.assemble(settings, Database(self._url), self.clock, directory, kinds, alone=alone, probe=probe)
+        for name in directory.names():
+            reconcile.host(self.plane, name)
+        return self.plane
+
+    # ------------------------------------------------------------------------------------------------ moving it
+
+    def settle(self, most: int = 1000) -> None:
+        """Take up what was left, and advance everything of this process until nothing moves."""
+        self.plane.runner.take_over()
+        for _ in range(most):
+            if not self.step():
+                return
+        raise AssertionError("operations do not come to an end")
+
+    def step(self) -> bool:
+        """One move of each operation; False when none can move."""
+        with self.plane.db.read() as tx:
+            pending = [row.id for row in sagas.unfinished(tx)]
+        return any([self.plane.runner.advance(saga_id) for saga_id in pending])
+
+    def create(self, wanted: Flavor, count: int = 1, **more: Any) -> list[Server]:
+        return create.request(self.plane, CALLER, create.NewServer("s", wanted, None, count=count, **more))
+
+    def created(self, wanted: Flavor, **more: Any) -> Server:
+        (server,) = self.create(wanted, **more)
+        self.settle()
+        return self.server(server.id)
+
+    def server(self, server_id: str) -> Server:
+        with self.plane.db.read() as tx:
+            return servers.get(tx, server_id, deleted=True)
+
+    def operations(self) -> Sequence[sagas.SagaRow]:
+        with self.plane.db.read() as tx:
+            return sagas.unfinished(tx)
+
+    # ------------------------------------------------------------------------------------------------ the promises
+
+    def check(self) -> None:
+        """With nothing in flight: what the machines have = what is recorded = what is paid for."""
+        assert self.operations() == [], "operations are in flight"
+        with self.plane.db.read() as tx:
+            recorded = hosts.select_vgpus(tx)
+            alive = {s.id: s for s in servers.page(tx) if s.deleted_at is None}
+            paid = {
+                (row.consumer_id, row.provider_id): row.used
+                for row in tx.execute(sa.select(allocations).where(allocations.c.resource_class == "VGPU"))
+            }
+            owners = set(tx.scalars(sa.select(consumers.c.id)))
+            pending = {m.id: m for m in servers.migrations_page(tx) if m.status == "finished"}
+            trees = providers.load_trees(tx)
+        self._check_devices(recorded)
+        self._check_payment(recorded, paid, owners, alive, pending)
+        self._check_domains(recorded, alive, pending)
+        for tree in trees:
+            for provider in tree.providers:
+                for name, inventory in provider.inventories.items():
+                    assert provider.used.get(name, 0) <= inventory.capacity, f"{provider.name} gives more {name} than it has"
+
+    def _check_devices(self, recorded: list[hosts.Vgpu]) -> None:
+        for name in self.plane.hosts.names():
+            report = self.plane.hosts.of(name).report()
+            there = {v.uuid: (v.type, v.gpu, v.parent) for g in report.gpus for v in g.vgpus if v.ours}
+            wanted = {v.uuid: (v.type, v.address, v.parent) for v in recorded if v.host == name}
+            assert there == wanted, f"{name}: devices and records differ"
+            parents = [(v.gpu, v.parent) for g in report.gpus for v in g.vgpus if v.parent != v.gpu]
+            assert len(parents) == len(set(parents)), f"{name}: a VF given twice"
+        assert all(v.state is not VgpuState.PLANNED for v in recorded)
+
+    def _check_payment(
+        self,
+        recorded: list[hosts.Vgpu],
+        paid: dict[tuple[str, str], int],
+        owners: set[str],
+        alive: dict[str, Server],
+        pending: dict[str, Any],
+    ) -> None:
+        held: dict[tuple[str, str], int] = {}
+        for vgpu in recorded:
+            held[vgpu.consumer_id, vgpu.provider_id] = held.get((vgpu.consumer_id, vgpu.provider_id), 0) + 1
+            assert vgpu.server_id in alive, "a vGPU without its server"
+        assert held == paid, "records and allocations differ"
+        placed = {s.id for s in alive.values() if s.host is not None}
+        assert owners == placed | pending.keys(), "a consumer without its server or migration, or the reverse"
+
+    def _check_domains(self, recorded: list[hosts.Vgpu], alive: dict[str, Server], pending: dict[str, Any]) -> None:
+        sources = {m.server_id: m for m in pending.values()}
+        for name in self.plane.hosts.names():
+            domains = {d.server_id: d for d in self.plane.hosts.of(name).report().domains if d.server_id}
+            wanted = {s.id for s in alive.values() if s.host == name}
+            wanted |= {m.server_id for m in pending.values() if m.source_host == name}
+            assert set(domains) == wanted, f"{name}: domains and servers differ"
+            for server_id, domain in domains.items():
+                server = alive[server_id]
+                if server.host == name:
+                    assert domain.power_state is server.power_state, f"{server_id}: power state"
+                    own = {v.uuid for v in recorded if v.consumer_id == server_id}
+                    assert set(domain.vgpus) == own, f"{server_id}: its domain holds other vGPUs than it pays for"
+                    running = server.vm_state in (VmState.ACTIVE, VmState.RESIZED)
+                    if server_id not in sources:
+                        assert (domain.power_state is PowerState.RUNNING) == running, f"{server_id}: {server.vm_state}"
+                else:
+                    assert domain.power_state is PowerState.SHUTDOWN, f"{server_id} runs on its source too"
+
+    def free(self) -> dict[str, int]:
+        """VGPU used per provider: all zero when nothing is held."""
+        with self.plane.db.read() as tx:
+            return {p.name: sum(p.used.values()) for t in providers.load_trees(tx) for p in t.providers if sum(p.used.values())}
+
+
+class At:
+    """A probe that does something the n-th time a point is reached (counted from 1)."""
+
+    def __init__(self, point: str, step: str, act: Callable[[], None], nth: int = 1) -> None:
+        self._wanted = (point, step)
+        self._act = act
+        self._left = itertools.count(nth, -1)
+        self.fired = False
+
+    def at(self, point: str, saga_id: str, step: str) -> None:
+        if (point, step) == self._wanted and not self.fired and next(self._left) == 1:
+            self.fired = True
+            self._act()
+
+
+def die() -> None:
+    raise Killed
+
+
+def with_step(kind: Kind[ControlPlane, Any], name: str, **changes: Any) -> Kind[ControlPlane, Any]:
+    """The kind with parts of one step replaced."""
+    steps = tuple(dataclasses.replace(s, **changes) if s.name == name else s for s in kind.steps)
+    return dataclasses.replace(kind, steps=steps)
+
+
+def replaced(kind: Kind[ControlPlane, Any]) -> tuple[Kind[ControlPlane, Any], ...]:
+    """All kinds, this one in the place of its namesake."""
+    return tuple(kind if k.name == kind.name else k for k in KINDS)
+
+
