@@ -109,6 +109,8 @@ async def _answer(
         if route is None:
             raise NotFound("The resource could not be found.")
         policy.enforce(route, context)
+    if any("\0" in word for pair in (*http.path_params.items(), *http.query_params.multi_items()) for word in pair):
+        raise BadRequest("The address has a NUL character in it; no name or id has one.")
     async with _body(plane, route, http) as (body, upload):
         request = Request(
             plane=plane,

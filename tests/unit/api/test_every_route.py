@@ -79,6 +79,13 @@ def test_a_nonsense_body_is_the_callers_fault(
         assert answer.status_code == (404 if empty_patch else 400), f"{route.method} {path}: {answer.text}"
 
 
+@pytest.mark.parametrize("address", ["/identity/v3/users/%00", "/identity/v3/users?name=x%00", "/image/v2/images?%00=x"])
+def test_an_address_with_nul_is_the_callers_fault(client: TestClient, headers: Headers, address: str) -> None:
+    """PostgreSQL has no place for that character, and would say so with an error of its own."""
+    assert client.get(address).status_code == 401
+    assert client.get(address, headers=headers("admin")).status_code == 400
+
+
 def test_a_route_without_a_rule_is_not_served(cloud: ControlPlane) -> None:
     bare = dataclasses.replace(network.VERSIONS, routes=(Route("GET", "/bare", network.versions, ""),))
     with pytest.raises(ValueError, match="no policy rule"):

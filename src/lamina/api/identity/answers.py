@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from lamina.api.routing import Reply, Request
 from lamina.model.errors import BadRequest, Forbidden
@@ -79,7 +80,9 @@ def role(settings: Settings, value: Role) -> dict[str, Any]:
 
 def listing(request: Request, name: str, values: Iterable[dict[str, Any]]) -> Reply:
     """A whole list under `name`; Keystone does not page either unless it is told to."""
-    return Reply(200, {name: list(values), "links": {"self": request.url, "previous": None, "next": None}})
+    asked = urlsplit(request.url)
+    own = request.plane.settings.public_url + urlunsplit(("", "", asked.path, asked.query, ""))
+    return Reply(200, {name: list(values), "links": {"self": own, "previous": None, "next": None}})
 
 
 def flag(request: Request, name: str) -> bool | None:

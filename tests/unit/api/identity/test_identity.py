@@ -240,3 +240,9 @@ def test_a_flag_says_yes_or_no(client: TestClient, headers: Headers) -> None:
     answer = client.get(f"{V3}/projects?enabled=perhaps", headers=headers("admin"))
     assert answer.status_code == 400
     assert "enabled" in answer.json()["error"]["message"]
+
+
+def test_links_lead_to_the_public_address(client: TestClient, headers: Headers) -> None:
+    answer = client.get(f"{V3}/users?name=demo", headers=headers("admin") | {"Host": "evil.example"})
+    assert answer.json()["links"]["self"] == "http://127.0.0.1:8774/identity/v3/users?name=demo"
+    assert "evil.example" not in answer.text
