@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
@@ -14,6 +15,12 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.store import schema
 from lamina.store.database import Database
+
+
+structlog.configure(
+    processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()],
+    logger_factory=structlog.PrintLoggerFactory(),
+)
 
 
 @pytest.fixture

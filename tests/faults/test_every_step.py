@@ -27,11 +27,13 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 Case = tuple[Story, str]
 
 
-def cases(wanted: Callable[[Step[ControlPlane, Any]], bool] = lambda step: True) -> Iterator[Any]:
-    for story in STORIES:
-        for step in BY_NAME[story.kind].steps:
-            if wanted(step):
-                yield pytest.param(story, step.name, id=f"{story}: {step.name}".replace(" ", "-"))
+def cases(wanted: Callable[[Step[ControlPlane, Any]], bool] = lambda step: True) -> list[Any]:
+    return [
+        pytest.param(story, step.name, id=f"{story}:{step.name}".replace(" ", "-"))
+        for story in STORIES
+        for step in BY_NAME[story.kind].steps
+        if wanted(step)
+    ]
 
 
 def irrevocable_by(kind: Kind[ControlPlane, Any], name: str) -> bool:

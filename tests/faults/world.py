@@ -126,7 +126,8 @@ class World:
         """One move of each operation; False when none can move."""
         with self.plane.db.read() as tx:
             pending = [row.id for row in sagas.unfinished(tx)]
-        return any([self.plane.runner.advance(saga_id) for saga_id in pending])
+        moved = [self.plane.runner.advance(saga_id) for saga_id in pending]
+        return any(moved)
 
     def create(self, wanted: Flavor, count: int = 1, **more: Any) -> list[Server]:
         return create.request(self.plane, CALLER, create.NewServer("s", wanted, None, count=count, **more))

@@ -20,6 +20,12 @@ def command(fleet: str | None, state: Path | None, listen: str, log_level: str) 
     from lamina.cli.serving import serve
 
     structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,  # without local variables, which may hold secrets
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, log_level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=click.get_text_stream("stderr")),
     )

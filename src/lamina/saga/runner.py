@@ -375,7 +375,7 @@ class _Turn(Generic[D]):
 
     def _end(self, tx: sa.Connection, state: State, events: tuple[sagas.EventRow, ...]) -> None:
         """The last commit of a saga: its subject learns of the outcome and the next in line is promoted."""
-        self._write(tx, events, state=state, owner=self._runner.me)
+        self._write(tx, events, state=state)
         if state is State.UNDONE:
             self._kind.undone(self._work, tx, _saga_error(self._row))
         following = sagas.waiting(tx, self._row.subject)

@@ -247,9 +247,8 @@ def move(tx: sa.Connection, from_consumer: str, to_consumer: str, *, consumer_ty
     if before is None:
         return
     provider_ids = sorted(before.allocations)
-    generations = dict(
-        tx.execute(sa.select(providers_table.c.id, providers_table.c.generation).where(providers_table.c.id.in_(provider_ids))).tuples()
-    )
+    query = sa.select(providers_table.c.id, providers_table.c.generation).where(providers_table.c.id.in_(provider_ids))
+    generations = {row.id: row.generation for row in tx.execute(query)}
     for provider_id in provider_ids:
         providers.bump_generation(tx, provider_id, generations[provider_id], now)
     _insert_consumer(tx, {"id": to_consumer, "project_id": before.project_id, "user_id": before.user_id, "type": consumer_type})

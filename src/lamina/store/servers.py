@@ -40,13 +40,18 @@ SORT_COLUMNS: dict[str, sa.Column[Any]] = {
 
 
 def _server(row: sa.Row[Any]) -> Server:
-    columns = dict(row._mapping)
+    columns = _by_name(row)
     del columns["seq"]
     return msgspec.convert(columns, type=Server)
 
 
 def _migration(row: sa.Row[Any]) -> Migration:
-    return msgspec.convert(dict(row._mapping), type=Migration)
+    return msgspec.convert(_by_name(row), type=Migration)
+
+
+def _by_name(row: sa.Row[Any]) -> dict[str, Any]:
+    """Column name -> value. SQLAlchemy's own names are a subclass of str, which msgspec does not take for a key."""
+    return {str(name): value for name, value in row._mapping.items()}
 
 
 def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
