@@ -1,0 +1,107 @@
+# Everything that is done to this checkout. Needs make, Python 3.11 or newer, and a package registry.
+#   STATE=DIR       state directory of `up` and `down` (the user's XDG state folder)
+#   LISTEN=H:P      where `up` listens (127.0.0.1:8774)
+#   FLEET=FILE      simulated hosts of `up` (demo)
+#   PYTHON=python3  what the virtual environment is made with
+
+PYTHON ?= python3
+LISTEN ?= 127.0.0.1:8774
+FLEET ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+export STATE
+
+SHELL := /bin/sh
+.ONESHELL:
+.SHELLFLAGS := -euc
+.PHONY: help up down test lint bench
+
+help:
+	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
+	echo "make down   stop what 'make up' has started"
+	echo "make test   run the tests"
+	echo "make lint   check style, types and the floors of the house"
+	echo "make bench  measure"
+
+# one stamp for each set of packages; a changed pyproject.toml installs again
+install = \
+	if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --editable '.[$(1)]'; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'; \
+	fi
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+		echo "Lamina needs Python 3.11 or newer: say 'make $(MAKECMDGOALS) PYTHON=python3.12', or where yours is." >&2
+		exit 1
+	}
+	echo "Making $(VENV)."
+	if command -v uv >/dev/null; then
+		uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+	elif ! $(PYTHON) -m venv $(VENV); then
+		rm -rf $(VENV)
+		echo "Python's venv module is incomplete here: on Debian and Ubuntu, 'sudo apt install python3-venv' mends that." >&2
+		exit 1
+	fi
+
+$(VENV)/.clients: pyproject.toml | $(BIN)/python
+	@echo "Installing Lamina and the OpenStack clients into $(VENV)."
+	$(call install,clients)
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Lamina with everything its tests need into $(VENV)."
+	$(call install,dev)
+	touch $@ $(VENV)/.clients
+
+default_state = $$($(BIN)/python -c 'from lamina.cli.state import default_state; print(default_state())')
+
+up: $(VENV)/.clients
+	@state="$${STATE:-$(default_state)}"
+	if $(BIN)/lamina fleet show --state "$$state" >/dev/null 2>&1; then
+		echo "Lamina is serving already."
+	else
+		mkdir -p -m 700 "$$state"
+		nohup $(BIN)/lamina up --fleet $(FLEET) --state "$$state" --listen $(LISTEN) >"$$state/up.log" 2>&1 </dev/null &
+		pid=$$!
+		echo $$pid >"$$state/up.pid"
+		until grep -q '^ready ' "$$state/up.log"; do
+			kill -0 $$pid 2>/dev/null || { tail -n 5 "$$state/up.log" >&2; rm -f "$$state/up.pid"; exit 1; }
+			sleep 0.1
+		done
+		grep '^ready ' "$$state/up.log"
+	fi
+	$(BIN)/lamina demo --state "$$state"
+	echo
+	echo "Lamina goes on serving. Now try:"
+	echo "  export OS_CLIENT_CONFIG_FILE=$$state/clouds.yaml OS_CLOUD=lamina"
+	echo "  $(BIN)/openstack server list"
+	echo "  $(BIN)/lamina fleet show --state $$state"
+	echo "'make down' stops it; its log is $$state/up.log."
+
+down:
+	@test -x $(BIN)/python || { echo "Nothing is running: there is no $(VENV)."; exit 0; }
+	state="$${STATE:-$(default_state)}"
+	test -f "$$state/up.pid" || { echo "Nothing is running that 'make up' has started."; exit 0; }
+	pid=$$(cat "$$state/up.pid")
+	# a process id may have gone to another program since
+	if tr '\0' ' ' 2>/dev/null <"/proc/$$pid/cmdline" | grep -qF "lamina up --fleet $(FLEET) --state $$state "; then
+		kill "$$pid"
+		while kill -0 "$$pid" 2>/dev/null; do sleep 0.1; done
+		echo "Lamina has stopped."
+	else
+		echo "Lamina had stopped already."
+	fi
+	rm -f "$$state/up.pid"
+
+test: $(VENV)/.dev
+	@$(BIN)/pytest -n 2
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.clients
+	@$(BIN)/lamina bench operations
