@@ -247,16 +247,26 @@ def set_traits(tx: sa.Connection, provider: Provider, wanted: Set[str], *, now: 
     return _set(tx, provider, provider_traits.c.trait, provider.traits, wanted, now)
 
 
-def set_aggregates(tx: sa.Connection, provider: Provider, wanted: Set[str], *, now: float) -> int:
-    """Make the provider a member of exactly these aggregates; its new generation. Raises `ConcurrentUpdate`."""
+def set_aggregates(tx: sa.Connection, provider: Provider, wanted: Set[str], *, raise_generation: bool = True, now: float) -> int:
+    """Make the provider a member of exactly these aggregates; its generation then. Raises `ConcurrentUpdate`.
+
+    Placement before microversion 1.19 changes aggregates without raising the generation.
+    """
+    if not raise_generation:
+        _replace(tx, provider, provider_aggregates.c.aggregate_id, provider.aggregates, wanted)
+        return provider.generation
     return _set(tx, provider, provider_aggregates.c.aggregate_id, provider.aggregates, wanted, now)
 
 
 def _set(tx: sa.Connection, provider: Provider, column: sa.Column[str], present: Set[str], wanted: Set[str], now: float) -> int:
     generation = bump_generation(tx, provider.id, provider.generation, now)
+    _replace(tx, provider, column, present, wanted)
+    return generation
+
+
+def _replace(tx: sa.Connection, provider: Provider, column: sa.Column[str], present: Set[str], wanted: Set[str]) -> None:
     table, key = column.table, column.table.c.provider_id
     if present - wanted:
         tx.execute(sa.delete(table).where(key == provider.id, column.in_(present - wanted)))
     if wanted - present:
         tx.execute(sa.insert(table), [{"provider_id": provider.id, column.name: value} for value in sorted(wanted - present)])
-    return generation

@@ -1,0 +1,207 @@
+"""Allocation candidates. Source: Placement API reference, "Allocation candidates"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from lamina.api.placement import queries
+from lamina.api.placement.answers import BadValue, MissingValue, at_least, reply, route
+from lamina.api.routing import Reply, Request
+from lamina.model.errors import BadRequest
+from lamina.model.providers import Candidate, Provider, ProviderTree
+from lamina.model.requests import MOST_GROUPS, CandidateRequest, RequestGroup
+from lamina.scheduling.candidates import candidates
+from lamina.store import providers
+
+#: most candidates of one answer, whatever the caller's limit
+MOST_CANDIDATES = 1000
+
+#: what may carry a group's suffix, and the minor version that brought each
+_GROUPED = (("resources", 10), ("required", 17), ("member_of", 21), ("in_tree", 31))
+#: what concerns the whole request
+_WIDE = (("limit", 16), ("group_policy", 25), ("root_required", 35), ("same_subtree", 36))
+
+_NUMBER = r"[1-9][0-9]*"
+_WORD = r"[a-zA-Z0-9_-]{1,64}"
+
+
+def index(request: Request) -> Reply:
+    """GET /allocation_candidates."""
+    wanted = parse(request)
+    limit = _limit(request)
+    with request.plane.db.read() as tx:
+        names = {trait for g in wanted.groups for trait in frozenset().union(g.forbidden, *g.required)}
+        queries.must_exist(tx, wanted.total(), names | wanted.root_required | wanted.root_forbidden)
+        trees = providers.load_trees(tx)
+    world = {p.id: p for tree in trees for p in tree.providers}
+    found = candidates(trees, wanted)
+    if not at_least(request, 29):
+        found = (one for one in found if _flat(one, world))
+    kept = [one for _, one in zip(range(limit), found, strict=False)]
+    plain = {
+        "allocation_requests": [_shown(request, one) for one in kept],
+        "provider_summaries": _summaries(request, wanted, trees, kept),
+    }
+    return reply(request, plain)
+
+
+def _flat(candidate: Candidate, world: Mapping[str, Provider]) -> bool:
+    """Whether no two providers are of one tree: callers before 1.29 know nothing of trees."""
+    roots = [world[provider_id].root_id for provider_id in candidate.allocations]
+    return len(set(roots)) == len(roots)
+
+
+def _limit(request: Request) -> int:
+    text = queries.single(request, "limit")
+    if text is None:
+        return MOST_CANDIDATES
+    if not re.fullmatch(r"[1-9][0-9]*", text):
+        raise BadRequest(f"Invalid query string parameters: limit: {text[:80]!r} is not a whole number from 1 on")
+    return MOST_CANDIDATES if len(text) > 9 else min(int(text), MOST_CANDIDATES)
+
+
+def parse(request: Request) -> CandidateRequest:
+    """The query as a request. Raises `BadRequest` and its kin."""
+    suffixes = _suffixes(request)
+    together = tuple(_subtree(value) for value in request.values("same_subtree"))
+    groups = tuple(_group(request, suffix) for suffix in suffixes)
+    _must_ask(request, groups, frozenset().union(*together))
+    root_required, root_forbidden = queries.traits(request, "root_required") if _once(request, "root_required") else ((), frozenset())
+    if any(len(choice) > 1 for choice in root_required):
+        raise BadValue("root_required does not take 'in:'")
+    return CandidateRequest(
+        groups=groups,
+        group_policy=_policy(request, sum(1 for g in groups if g.suffix and g.resources)),
+        same_subtree=together,
+        root_required=frozenset().union(*root_required),
+        root_forbidden=root_forbidden,
+    )
+
+
+def _once(request: Request, name: str) -> bool:
+    return queries.single(request, name) is not None
+
+
+def _suffixes(request: Request) -> list[str]:
+    """The suffixes of all groups, in order. Raises `BadRequest` for a parameter that is not known."""
+    grouped = [name for name, since in _GROUPED if at_least(request, since)]
+    pattern = _WORD if at_least(request, 33) else _NUMBER
+    key = re.compile(f"({'|'.join(grouped)})({pattern})?" if at_least(request, 25) else f"({'|'.join(grouped)})()")
+    wide = {name for name, since in _WIDE if at_least(request, since)}
+    found: set[str] = set()
+    others: list[str] = list(wide)
+    for name, _ in request.query:
+        match = None if name in wide else key.fullmatch(name)
+        if match is not None:
+            found.add(match[2] or "")
+            others.append(name)
+    queries.must_know(request, others)
+    if len(found) > MOST_GROUPS:
+        raise BadRequest(f"{len(found)} resource groups are more than {MOST_GROUPS}")
+    return sorted(found)
+
+
+def _group(request: Request, suffix: str) -> RequestGroup:
+    asked = queries.single(request, f"resources{suffix}")
+    in_tree = queries.single(request, f"in_tree{suffix}")
+    required, forbidden = queries.traits(request, f"required{suffix}")
+    member_of, not_member_of = queries.aggregates(request, f"member_of{suffix}")
+    return RequestGroup(
+        suffix=suffix,
+        resources={} if asked is None else queries.amounts(asked),
+        required=required,
+        forbidden=forbidden,
+        member_of=member_of,
+        not_member_of=not_member_of,
+        in_tree=None if in_tree is None else queries.uuid(in_tree, f"in_tree{suffix}"),
+    )
+
+
+def _must_ask(request: Request, groups: Sequence[RequestGroup], tied: frozenset[str]) -> None:
+    """Every group asks for resources; from 1.36 on one that is part of a ``same_subtree`` need not."""
+    bare = [g.suffix for g in groups if not g.resources]
+    if not at_least(request, 36):
+        orphans = [f"required{g.suffix}" for g in groups if not g.resources and g.required]
+        if orphans:
+            raise BadRequest(
+                f"All traits parameters must be associated with resources. Found the following orphaned traits keys: {', '.join(orphans)}"
+            )
+        if bare:
+            raise BadRequest(f"All request groups must specify resources. Group '{bare[0]}' does not.")
+        if not groups:
+            raise BadRequest("At least one request group (`resources` or `resources{$S}`) is required.")
+        return
+    if len(bare) == len(groups):
+        raise MissingValue("There must be at least one resources or resources[$S] parameter.")
+    untied = [suffix for suffix in bare if suffix not in tied]
+    if untied:
+        raise BadValue(
+            f"Resourceless suffixed group request should be specified in `same_subtree` query param: bad group(s) - {untied}."
+        )
+    missing = sorted(tied - {g.suffix for g in groups})
+    if missing:
+        raise BadValue(
+            f"Real suffixes should be specified in `same_subtree`: {missing} not found in {[g.suffix for g in groups]}."
+        )
+
+
+def _subtree(value: str) -> frozenset[str]:
+    suffixes = value.split(",")
+    if not all(suffixes):
+        raise BadValue(f"Empty string (unsuffixed group) can not be specified in `same_subtree`: {value[:255]!r}")
+    return frozenset(suffixes)
+
+
+def _policy(request: Request, numbered: int) -> Literal["none", "isolate"] | None:
+    policy = queries.single(request, "group_policy")
+    if policy is None:
+        if numbered > 1:
+            raise BadRequest('The "group_policy" parameter is required when specifying more than one "resources{N}" parameter.')
+        return None
+    if policy == "none":
+        return "none"
+    if policy == "isolate":
+        return "isolate"
+    raise BadRequest(f"Invalid query string parameters: group_policy: {policy[:80]!r} is neither 'none' nor 'isolate'")
+
+
+def _shown(request: Request, candidate: Candidate) -> dict[str, Any]:
+    if not at_least(request, 12):
+        listed = [{"resource_provider": {"uuid": p}, "resources": amounts} for p, amounts in candidate.allocations.items()]
+        return {"allocations": listed}
+    plain: dict[str, Any] = {"allocations": {p: {"resources": amounts} for p, amounts in candidate.allocations.items()}}
+    if at_least(request, 34):
+        plain["mappings"] = candidate.mappings
+    return plain
+
+
+def _summaries(
+    request: Request, wanted: CandidateRequest, trees: Sequence[ProviderTree], kept: Sequence[Candidate]
+) -> dict[str, dict[str, Any]]:
+    """The providers of the candidates, from 1.29 on with everything in their trees; from 1.27 on with every class."""
+    asked = wanted.total()
+    named = {provider_id for one in kept for provider_id in one.allocations}
+    summary: dict[str, Any]
+    found: dict[str, dict[str, Any]] = {}
+    for tree in trees:
+        if not any(p.id in named for p in tree.providers):
+            continue
+        for provider in tree.providers:
+            if provider.id not in named and not at_least(request, 29):
+                continue
+            stock = {
+                name: {"capacity": inventory.capacity, "used": provider.used.get(name, 0)}
+                for name, inventory in provider.inventories.items()
+                if name in asked or at_least(request, 27)
+            }
+            found[provider.id] = summary = {"resources": stock}
+            if at_least(request, 17):
+                summary["traits"] = sorted(provider.traits)
+            if at_least(request, 29):
+                summary |= {"parent_provider_uuid": provider.parent_id, "root_provider_uuid": provider.root_id}
+    return found
+
+
+ROUTES = (route("GET", "/allocation_candidates", index, "allocation_candidates:list", since=10),)
