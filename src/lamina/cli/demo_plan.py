@@ -42,12 +42,12 @@ class _Offer:
 def plan(gpus: Sequence[Gpu]) -> DemoPlan:
     """Choose types so that, wherever the first servers go, the resize has room. Raises `Conflict` where nothing fits.
 
-    Different types are preferred, and among those the smallest to begin with and the largest to resize to.
+    Two types are preferred, of those that most GPUs offer, and the smaller one is the one to begin with.
     """
     classes = sorted({g["resource_class"] for g in gpus}, key=lambda name: (name != "VGPU", name))
     for resource_class in classes:
-        offers = sorted(_offers(g for g in gpus if g["resource_class"] == resource_class), key=lambda o: (o.framebuffer_mb, o.name))
-        for small, large in itertools.product(offers, reversed(offers)):
+        offers = sorted(_offers(g for g in gpus if g["resource_class"] == resource_class), key=_commonest)
+        for small, large in itertools.product(offers, repeat=2):
             if small.framebuffer_mb < large.framebuffer_mb and _fits(small, large):
                 return DemoPlan(resource_class, small.name, large.name)
         for offer in offers:
@@ -64,6 +64,10 @@ def _offers(gpus: Iterable[Gpu]) -> list[_Offer]:
                 blank = _Offer(vgpu_type["name"], vgpu_type["framebuffer_mb"], {})
                 offers.setdefault(vgpu_type["name"], blank).room[gpu["host"], gpu["address"]] = vgpu_type["room"]
     return list(offers.values())
+
+
+def _commonest(offer: _Offer) -> tuple[int, int, str]:
+    return -len(offer.room), offer.framebuffer_mb, offer.name
 
 
 def _fits(small: _Offer, large: _Offer) -> bool:
