@@ -54,8 +54,9 @@ def test_each_slot_is_as_wide_as_its_share_of_the_framebuffer() -> None:
     assert bar_of(picture) == "AAAAAAA BBBBBBB ······· ······· ······· ······· "
 
 
-def test_an_empty_gpu_is_cut_as_the_type_that_fits_most_often() -> None:
+def test_a_free_gpu_is_cut_by_the_type_that_fills_it_best_and_finest() -> None:
     assert bar_of(drawn(gpu())) == "······· " * 6
+    assert bar_of(drawn(gpu(room={"A40-8Q": 5, "A40-12Q": 4}))) == "··········· " * 4
 
 
 def test_a_foreign_device_is_hatched_and_explained() -> None:
@@ -83,6 +84,11 @@ def test_the_servers_of_a_legend_have_one_letter_each_on_every_gpu() -> None:
 def test_capacity_is_told_for_each_type_alone() -> None:
     assert pictures.capacity([gpu(), gpu(room={"A40-8Q": 2})]) == "8 more of A40-8Q, or 4 more of A40-12Q"
     assert pictures.capacity([gpu(room={})]) == "full"
+
+
+def test_the_room_for_many_types_is_told_in_one_line() -> None:
+    many = gpu() | {"types": [{"name": f"t{n}", "framebuffer_mb": 1, "enabled": True, "room": n} for n in range(1, 33)]}
+    assert pictures.capacity([many]) == "1 more of t1, or 2 more of t2, or 3 more of t3, or of 29 other types"
 
 
 def test_a_gpu_that_is_gone_offers_nothing_and_says_so() -> None:

@@ -20,6 +20,8 @@ Gpu = Mapping[str, Any]
 
 #: columns of a bar
 WIDTH = 48
+#: most types whose room is told on one line
+MOST_TYPES = 4
 #: most servers that the legend names
 MOST_NAMED = 20
 
@@ -53,12 +55,12 @@ def _colours(signs: Iterable[str]) -> dict[str, str]:
 
 
 def slots(gpu: Gpu, signs: Mapping[str, str], colours: Mapping[str, str]) -> list[Slot]:
-    """The slots of one GPU: its vGPUs in the answer's order, then what is free, cut as the first type with most room cuts it."""
+    """The slots of one GPU: its vGPUs in the answer's order, then what is free, cut by the type that fills it best, finely."""
     drawn = [_taken(gpu, vgpu, signs, colours) for vgpu in gpu["vgpus"]]
     open_types = [t for t in gpu["types"] if t["enabled"] and t["room"] > 0]
     if open_types:
-        finest = max(open_types, key=lambda t: t["room"])
-        drawn += [Slot(FREE, "dim", finest["framebuffer_mb"])] * finest["room"]
+        best = max(open_types, key=lambda t: (t["room"] * t["framebuffer_mb"], t["room"]))
+        drawn += [Slot(FREE, "dim", best["framebuffer_mb"])] * best["room"]
     rest = gpu["framebuffer_mb"] - sum(slot.framebuffer_mb for slot in drawn)
     if rest > 0:
         drawn.append(Slot(LOST, "dim", rest))
@@ -102,8 +104,11 @@ def room(gpus: Iterable[Gpu]) -> dict[str, int]:
 
 
 def capacity(gpus: Iterable[Gpu]) -> str:
-    """``4 more of NVIDIA A40-8Q, or 2 more of NVIDIA A40-12Q``."""
-    return ", or ".join(f"{count} more of {name}" for name, count in room(gpus).items()) or "full"
+    """``4 more of NVIDIA A40-8Q, or 2 more of NVIDIA A40-12Q``; of many types, the first few."""
+    told = [f"{count} more of {name}" for name, count in room(gpus).items()]
+    if len(told) > MOST_TYPES:
+        told[MOST_TYPES - 1 :] = [f"of {len(told) - MOST_TYPES + 1} other types"]
+    return ", or ".join(told) or "full"
 
 
 def picture(gpus: Sequence[Gpu], *, names: Mapping[str, str] | None = None, width: int = WIDTH) -> RenderableType:
