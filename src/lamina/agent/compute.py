@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from lamina.agent import hypervisor as port
-from lamina.agent.frameworks.framework import Found, FrameworkPort
+from lamina.agent.frameworks.framework import Device, Found, FrameworkPort
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
@@ -57,6 +57,8 @@ class ComputeService:
             Framework.VFIO: Vfio(sysfs, clock),
         }
         self._lock = threading.Lock()
+        #: the GPUs as last discovered; what stands on them is always read anew
+        self._found: dict[PciAddress, Found] = {}
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -86,20 +88,30 @@ class ComputeService:
             discovery = framework.discover(self._settings)
             found.extend(discovery.gpus)
             problems.extend(discovery.problems)
-        seen = {f.gpu.address for f in found}
-        problems += [f"GPU {address} is in the settings and not in this machine" for address in self._settings if address not in seen]
+        self._found = {f.gpu.address: f for f in found}
+        absent = [address for address in self._settings if address not in self._found]
+        problems += [f"GPU {address} is in the settings and not in this machine" for address in absent]
         return sorted(found, key=lambda f: f.gpu.address), problems
 
     def _gpu(self, address: PciAddress) -> Found:
-        for found in self._discover()[0]:
-            if found.gpu.address == address:
-                return found
-        raise DeviceMissing(f"Host {self._host} has no GPU {address} that vGPUs can be made on.")
+        if address not in self._found:
+            self._discover()
+        if address not in self._found:
+            raise DeviceMissing(f"Host {self._host} has no GPU {address} that vGPUs can be made on.")
+        return self._found[address]
+
+    def _devices(self, found: Found) -> tuple[Device, ...]:
+        """What stands on a GPU now. Raises `DeviceMissing` for one that has fallen off its bus."""
+        try:
+            return self._frameworks[found.gpu.framework].devices(found)
+        except OSError as error:
+            self._found.pop(found.gpu.address, None)
+            raise DeviceMissing(f"GPU {found.gpu.address} of host {self._host} cannot be read: {error.strerror}") from error
 
     def _vgpus(self, found: Found, records: Mapping[str, Record]) -> tuple[VgpuReport, ...]:
         by_parent = {r.parent: r for r in records.values() if r.gpu == found.gpu.address}
         reports = []
-        for device in self._frameworks[found.gpu.framework].devices(found):
+        for device in self._devices(found):
             record = records.get(device.uuid) if device.uuid is not None else by_parent.get(device.parent)
             ours = record is not None and (device.uuid is not None or record.type == device.type)
             uuid = device.uuid or (record.uuid if record is not None and ours else ids.foreign_vf_uuid(self._host, device.parent))
@@ -167,7 +179,7 @@ class ComputeService:
         before = {record.parent} if record is not None else set()
         wanted = [p for p in (record.parent if record else None, spec.parent) if p is not None]
         free = [p for p in found.parents if p not in taken or p in before]
-        standing = {d.parent for d in self._frameworks[found.gpu.framework].devices(found)}
+        standing = {d.parent for d in self._devices(found)}
         free = [p for p in free if p not in standing]
         for parent in (*wanted, *free):
             if parent in free:
@@ -219,7 +231,7 @@ class ComputeService:
         """Remove what stands where the journal says, if it is still what the journal says."""
         found = self._gpu(record.gpu)
         framework = self._frameworks[found.gpu.framework]
-        for device in framework.devices(found):
+        for device in self._devices(found):
             same = device.uuid == record.uuid if device.uuid is not None else device.parent == record.parent
             if same and device.type == record.type:
                 framework.remove(record.uuid, record.parent)

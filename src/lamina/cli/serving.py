@@ -20,7 +20,7 @@ import yaml
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
 from lamina.api.application import application
-from lamina.api.image import sweep
+from lamina.api.image.content import sweep
 from lamina.api.rooms import ROOMS
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import Clock, SystemClock

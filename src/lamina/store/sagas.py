@@ -138,7 +138,10 @@ def write(
     if done.rowcount != 1:
         raise LostLease(f"saga {saga_id} was taken over")
     if new_events:
-        tx.execute(sa.insert(saga_events), [dataclasses.asdict(e) for e in new_events])
+        try:
+            tx.execute(sa.insert(saga_events), [dataclasses.asdict(e) for e in new_events])
+        except sa.exc.IntegrityError as error:
+            raise LostLease(f"somebody else has written the next line of saga {saga_id}") from error
 
 
 def extend_leases(tx: sa.Connection, *, owner: str, saga_ids: Iterable[str], lease_expires_at: float) -> None:

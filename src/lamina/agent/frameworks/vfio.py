@@ -75,10 +75,12 @@ class Vfio:
 
     def _gpu(self, address: PciAddress, functions: tuple[PciAddress, ...], settings: GpuSettings) -> tuple[Found, list[str]]:
         current = {f: self._current(f) for f in functions}
-        idle = [parse_creatable(self._sysfs.read(self._file(f, "creatable_vgpu_types"))) for f in functions if current[f] == NONE]
-        types = self._types(address, {type_id: name for listed in idle for type_id, name in listed.items()}, settings)
+        idle = [f for f in functions if current[f] == NONE]
+        # the driver's rule is the GPU's, so that every idle VF lists the same types
+        listed = parse_creatable(self._sysfs.read(self._file(idle[0], "creatable_vgpu_types"))) if idle else {}
+        types = self._types(address, listed, settings)
         gpu, problems = describe(self._sysfs, address, self.framework, types, settings, len(functions))
-        available = {t.name: sum(1 for listed in idle if t.id in listed) for t in types}
+        available = {t.name: len(idle) if t.id in listed else 0 for t in types}
         return Found(gpu, functions, available, self._present(gpu, current)), problems
 
     def _types(self, address: PciAddress, listed: Mapping[str, str], settings: GpuSettings) -> list[VgpuType]:

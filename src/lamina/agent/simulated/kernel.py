@@ -71,8 +71,16 @@ class SimulatedKernel:
 
     def __init__(self, cards: Sequence[Card], machine: Machine) -> None:
         self._cards = {card.gpu.address: card for card in cards}
-        self._by_parent = {parent: card for card in cards for parent in card.parents}
         self._machine = machine
+        #: the PCI functions never change while the machine is up; only what is below them does
+        self._pci_functions = self._pci()
+        self._parent_names = {card.gpu.address: frozenset(map(str, card.parents)) for card in cards}
+        self._mdev_parents = {
+            name: partial(Link, f"/sys/bus/pci/devices/{name}")
+            for card in cards
+            if card.gpu.framework is Framework.MDEV
+            for name in self._parent_names[card.gpu.address]
+        }
         #: called before and after the effect of every write; fault tests raise here
         self.before_write: Fault = lambda path, text: None
         self.after_write: Fault = lambda path, text: None
@@ -138,13 +146,12 @@ class SimulatedKernel:
     # ------------------------------------------------------------------------------------------------ the tree
 
     def _root(self) -> Folder:
-        bus = {"pci": lambda: {"devices": self._pci}, "mdev": lambda: {"devices": self._mdevs}}
-        has_mdev = any(c.gpu.framework is Framework.MDEV for c in self._cards.values())
-        if not has_mdev:
-            del bus["mdev"]  # the mdev bus comes with the first driver that uses it
-        folders: dict[str, Callable[[], Node]] = {"bus": lambda: bus}
-        folders["class"] = lambda: {"mdev_bus": self._mdev_parents} if has_mdev else {}
-        return {"sys": lambda: folders}
+        bus: dict[str, Callable[[], Node]] = {"pci": lambda: {"devices": lambda: self._pci_functions}}
+        classes: dict[str, Callable[[], Node]] = {}
+        if self._mdev_parents:  # the mdev bus comes with the first driver that uses it
+            bus["mdev"] = lambda: {"devices": self._mdevs}
+            classes["mdev_bus"] = lambda: self._mdev_parents
+        return {"sys": lambda: {"bus": lambda: bus, "class": lambda: classes}}
 
     def _pci(self) -> Folder:
         folders: dict[str, Callable[[], Node]] = {}
@@ -186,10 +193,6 @@ class SimulatedKernel:
 
     # ------------------------------------------------------------------------------------------------ mdev
 
-    def _mdev_parents(self) -> Folder:
-        parents = [p for p, card in self._by_parent.items() if card.gpu.framework is Framework.MDEV]
-        return {str(p): partial(Link, f"/sys/bus/pci/devices/{p}") for p in parents}
-
     def _mdevs(self) -> Folder:
         found = self._machine.state.mdevs.items()
         return {uuid: partial(Link, f"/sys/bus/pci/devices/{at.parent}/{uuid}") for uuid, at in found}
@@ -219,10 +222,10 @@ class SimulatedKernel:
         return files
 
     def _available(self, card: Card, parent: PciAddress, vgpu_type: VgpuType) -> int:
+        if card.functions and self._busy(parent):
+            return 0
         room = partitioners.kernel_room(card.gpu, self._layout(card), vgpu_type)
-        if not card.functions:
-            return room
-        return 1 if room and not self._busy(parent) else 0
+        return min(room, 1) if card.functions else room
 
     def _create(self, card: Card, parent: PciAddress, vgpu_type: VgpuType, said: str) -> None:
         if len(said) not in (36, 37) or (len(said) == 37 and not said.endswith("\n")):
@@ -258,7 +261,9 @@ class SimulatedKernel:
         }
 
     def _creatable(self, card: Card, function: PciAddress) -> str:
-        listed = [t for t in card.gpu.types if self._available(card, function, t)]
+        layout = self._layout(card)
+        idle = not self._busy(function)
+        listed = [t for t in card.gpu.types if idle and partitioners.kernel_room(card.gpu, layout, t)]
         return "ID    : vGPU Name\n" + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
 
     def _set_type(self, card: Card, function: PciAddress, said: str) -> None:
@@ -290,7 +295,7 @@ class SimulatedKernel:
 
     def _layout(self, card: Card) -> Layout:
         types = {t.id: t for t in card.gpu.types}
-        parents = {str(p) for p in card.parents}
+        parents = self._parent_names[card.gpu.address]
         standing = [d.type_id for d in self._machine.state.mdevs.values() if d.parent in parents]
         standing += [type_id for function, type_id in self._machine.state.vf_types.items() if function in parents]
         return Layout(tuple(types[type_id] for type_id in standing))
