@@ -83,7 +83,7 @@ def _allowed(
             sums[p.id, name] = sums.get((p.id, name), 0) + amount
             if p.refuses(name, amount) is not None or p.refuses(name, sums[p.id, name]) is not None:
                 return False
-        if not _group_allows(tree, root_of, group, p):
+        if not _group_allows(root_of, group, p):
             return False
     for group in request.groups:
         traits = frozenset().union(*(p.traits for (g, _), p in assigned if g is group))
@@ -99,12 +99,12 @@ def _allowed(
     return True
 
 
-def _group_allows(tree: ProviderTree, root_of: Mapping[str, Provider], group: RequestGroup, p: Provider) -> bool:
+def _group_allows(root_of: Mapping[str, Provider], group: RequestGroup, p: Provider) -> bool:
     if group.in_tree is not None and root_of[p.id] != root_of.get(group.in_tree):
         return False
     if group.forbidden & p.traits:
         return False
-    lent = frozenset() if group.suffix else tree.root.aggregates
+    lent = frozenset() if group.suffix else root_of[p.id].aggregates
     if group.not_member_of & (p.aggregates | lent):
         return False
     member = all(choice & p.aggregates for choice in group.member_of)

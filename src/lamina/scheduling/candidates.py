@@ -4,7 +4,7 @@ Rules (Placement API reference, "Allocation candidates"; Placement usage guide, 
 
 - A group with a suffix takes all it asks from one provider. The group without takes each class from one provider
   anywhere in the tree; the providers it uses have the required traits together, and none has a forbidden one.
-- An aggregate of the root counts for the whole tree in the group without a suffix, and for the root alone in the others.
+- In the group without a suffix, an aggregate of a root counts for all of its tree; in the others for the root alone.
 - A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree with a provider in one of its aggregates.
 - ``isolate`` gives every suffixed group a provider of its own, one that asks for no resources included.
 - One provider of a ``same_subtree`` set is an ancestor of all the others, or the only one.
@@ -68,14 +68,14 @@ class _World:
     """All trees together: whose tree a provider is in, and who shares."""
 
     def __init__(self, trees: Sequence[ProviderTree]) -> None:
-        self.root_of = {provider.id: tree.root.id for tree in trees for provider in tree.providers}
+        self.root_of = {provider.id: tree.root for tree in trees for provider in tree.providers}
         self.sharing = tuple(provider for tree in trees for provider in tree.providers if SHARES in provider.traits)
 
     def shared_with(self, tree: ProviderTree) -> tuple[Provider, ...]:
         if not self.sharing:
             return ()
         reached = frozenset().union(*(p.aggregates for p in tree.providers))
-        return tuple(p for p in self.sharing if self.root_of[p.id] != tree.root.id and p.aggregates & reached)
+        return tuple(p for p in self.sharing if self.root_of[p.id].id != tree.root.id and p.aggregates & reached)
 
 
 def _of_tree(world: _World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
@@ -97,7 +97,7 @@ def _slots(world: _World, tree: ProviderTree, request: CandidateRequest) -> list
     slots: list[_Slot] = []
     for group in request.groups:
         for piece in _pieces(group):
-            choices = tuple(p for p in reachable if _refuses(world, tree, group, piece, p) is None)
+            choices = tuple(p for p in reachable if _refuses(world, group, piece, p) is None)
             if not choices:
                 return None
             slots.append(_Slot(group, piece, choices))
@@ -128,13 +128,14 @@ def _with_twins(slots: list[_Slot], request: CandidateRequest) -> list[_Slot]:
     return slots
 
 
-def _refuses(world: _World, tree: ProviderTree, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
+def _refuses(world: _World, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
     """Why a provider cannot serve a slot all by itself, or None. The first rule broken is told."""
     for name, amount in sorted(piece.items()):
         refused = provider.refuses(name, amount)
         if refused is not None:
             return f"{name}: {refused} on {provider.name}" if name in provider.inventories else f"{refused} on {provider.name}"
-    if group.in_tree is not None and world.root_of.get(group.in_tree) != world.root_of[provider.id]:
+    root = world.root_of[provider.id]
+    if group.in_tree is not None and (group.in_tree not in world.root_of or world.root_of[group.in_tree].id != root.id):
         return f"{provider.name} is not in the tree of {group.in_tree}"
     unwanted = sorted(group.forbidden & provider.traits)
     if unwanted:
@@ -143,8 +144,7 @@ def _refuses(world: _World, tree: ProviderTree, group: RequestGroup, piece: Mapp
         for choice in group.required:
             if not choice & provider.traits:
                 return f"{provider.name} has no trait {' or '.join(sorted(choice))}"
-    # in the group without a suffix, an aggregate of the root is one of the whole tree
-    members = [provider.aggregates] if group.suffix else [provider.aggregates, tree.root.aggregates]
+    members = [provider.aggregates] if group.suffix else [provider.aggregates, root.aggregates]
     if not any(all(choice & aggregates for choice in group.member_of) for aggregates in members):
         return f"{provider.name} is not a member of the aggregates asked for"
     if any(group.not_member_of & aggregates for aggregates in members):
@@ -284,7 +284,7 @@ def _why_none(world: _World, tree: ProviderTree, group: RequestGroup, piece: Map
     having = [p for p in tree.providers if piece.keys() <= p.inventories.keys()]
     if not having:
         return f"no provider has all of {', '.join(sorted(piece))}"
-    reasons = [_refuses(world, tree, group, piece, p) for p in having]
+    reasons = [_refuses(world, group, piece, p) for p in having]
     if None in reasons:
         return None
     more = f" (and {len(reasons) - 3} more providers refuse)" if len(reasons) > 3 else ""

@@ -160,7 +160,8 @@ def _must_be_at(replacement: Replacement, consumer: Consumer | None) -> None:
         return
     actual = consumer.generation if consumer else None
     if actual != expected:
-        raise ConcurrentUpdate(f"consumer generation conflict - expected {expected} but got {actual} for {replacement.consumer_id}")
+        is_now, given = ("null" if one is None else str(one) for one in (actual, expected))
+        raise ConcurrentUpdate(f"consumer generation conflict - expected {is_now} but got {given} for {replacement.consumer_id}")
 
 
 def _must_exist(replacement: Replacement, known: Mapping[str, Provider]) -> None:
@@ -188,9 +189,15 @@ def _must_fit(replacements: Sequence[Replacement], known: Mapping[str, Provider]
                 key = (provider_id, name)
                 used = provider.used.get(name, 0) - freed.get(provider_id, {}).get(name, 0) + taken.get(key, 0)
                 inventory = provider.inventories.get(name)
-                refused = inventory.refuses(amount, used) if inventory else "it has no such inventory"
+                what = f"'{name}' on resource provider '{provider_id}'"
+                if inventory is None:
+                    raise Conflict(f"Unable to allocate inventory: Inventory for {what} does not exist.")
+                refused = inventory.refuses(amount, used)
                 if refused is not None:
-                    raise Conflict(f"Unable to allocate inventory: {name} on resource provider {provider_id}: {refused}.")
+                    raise Conflict(
+                        f"Unable to allocate inventory: Unable to create allocation for {what}. "
+                        f"The requested amount would exceed the capacity or break its rules: {refused}."
+                    )
                 taken[key] = taken.get(key, 0) + amount
 
 

@@ -151,7 +151,7 @@ def create(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
         what = f"uuid: {provider_id}" if taken.id == provider_id else f"name: {name}"
         raise AlreadyExists(f"Conflicting resource provider {what} already exists.")
     if parent_id == provider_id:
-        raise BadRequest("parent provider UUID cannot be same as UUID. Unable to create its own parent.")
+        raise BadRequest(f"Unable to create resource provider \"{name}\", {provider_id}: parent provider UUID cannot be same as UUID.")
     root_id = provider_id if parent_id is None else _root_of_parent(tx, parent_id)
     row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": root_id}
     tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
@@ -160,7 +160,7 @@ def create(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
 def _root_of_parent(tx: sa.Connection, parent_id: str) -> str:
     root_id: str | None = tx.scalar(sa.select(providers.c.root_id).where(providers.c.id == parent_id))
     if root_id is None:
-        raise BadRequest(f"parent provider UUID {parent_id} does not exist.")
+        raise BadRequest(f"parent provider UUID does not exist: {parent_id}.")
     return root_id
 
 
@@ -184,8 +184,8 @@ def update(
     tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(name=name, updated_at=now))
     if not isinstance(parent_id, _Unchanged) and parent_id != old.parent_id:
         if old.parent_id is not None and not may_move:
-            verb = "un-parent a provider" if parent_id is None else "re-parent a provider that already has a parent"
-            raise BadRequest(f"It is not allowed to {verb} before microversion 1.37.")
+            verb = "un-parenting" if parent_id is None else "re-parenting"
+            raise BadRequest(f"{verb} a provider is not currently allowed: it takes microversion 1.37.")
         _move(tx, old, parent_id)
     return get(tx, provider_id)
 

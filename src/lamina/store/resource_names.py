@@ -17,6 +17,8 @@ class Names:
     """One name space: which names there are, and where they are held on to."""
 
     word: str
+    #: what is told of a name that is held on to
+    in_use: str
     table: sa.Table
     standard: Callable[[], frozenset[str]]
     holders: tuple[sa.Column[str], ...]
@@ -42,7 +44,7 @@ class Names:
     def create(self, tx: sa.Connection, name: str) -> None:
         """Make a custom name, already parsed. Raises `AlreadyExists`."""
         if self.exists(tx, name):
-            raise AlreadyExists(f"Conflicting {self.word} already exists: {name}.")
+            raise AlreadyExists(f"{self.word.capitalize()} already exists: {name}.")
         tx.execute(sa.insert(self.table).values(name=name))
 
     def ensure(self, tx: sa.Connection, name: str) -> bool:
@@ -64,7 +66,7 @@ class Names:
         """Remove a custom name. Raises `NotFound`, `BadRequest` for a standard one, `InUse`."""
         self._must_be_custom(tx, name, "delete")
         if any(tx.scalar(sa.select(column).where(column == name).limit(1)) is not None for column in self.holders):
-            raise InUse(f"Error in delete {self.word}: the {self.word} {name} is in use by a resource provider.")
+            raise InUse(self.in_use.format(name))
         tx.execute(sa.delete(self.table).where(self.table.c.name == name))
 
     def _must_be_custom(self, tx: sa.Connection, name: str, verb: str) -> None:
@@ -76,8 +78,15 @@ class Names:
 
 RESOURCE_CLASSES = Names(
     "resource class",
+    "Error in delete resource class {}: Class is in use in inventory.",
     resource_classes,
     lambda: frozenset(resources.STANDARD_CLASSES),
     (inventories.c.resource_class, allocations.c.resource_class),
 )
-TRAITS = Names("trait", traits, resources.standard_traits, (provider_traits.c.trait,))
+TRAITS = Names(
+    "trait",
+    "The trait {} is in use by a resource provider.",
+    traits,
+    resources.standard_traits,
+    (provider_traits.c.trait,),
+)

@@ -43,7 +43,7 @@ def replace(request: Request) -> Reply:
         generation, listed = said.resource_provider_generation, said.aggregates
     else:
         listed = body(request, list[str])
-    wanted = frozenset(ids.parse_uuid(text, "JSON does not validate: aggregates") for text in listed)
+    wanted = frozenset(_aggregate(text) for text in listed)
     if len(wanted) < len(listed):
         raise BadRequest("JSON does not validate: aggregates: an aggregate is given twice (has non-unique elements)")
     with request.plane.db.write() as tx:
@@ -55,6 +55,12 @@ def replace(request: Request) -> Reply:
             )
         providers.set_aggregates(tx, provider, wanted, raise_generation=generation is not None, now=request.plane.clock.now())
         return _shown(request, of_path(tx, request))
+
+
+def _aggregate(text: str) -> str:
+    if not ids.is_uuid(text):
+        raise BadRequest(f"JSON does not validate: {text[:80]!r} is not a 'uuid'")
+    return ids.parse_uuid(text)
 
 
 _PATH = "/resource_providers/{uuid}/aggregates"

@@ -65,7 +65,9 @@ def show_provider(request: Request) -> Reply:
 
 def replace(request: Request) -> Reply:
     """PUT /allocations/{consumer_uuid}: everything that one consumer holds."""
-    consumer_id = ids.parse_uuid(_consumer_id(request), "consumer_uuid")
+    if not ids.is_uuid(request.path["consumer_uuid"]):
+        raise BadRequest(f"Malformed consumer_uuid: {request.path['consumer_uuid'][:80]}")
+    consumer_id = ids.parse_uuid(request.path["consumer_uuid"])
     if at_least(request, 12):
         said = body(request, bodies.Allocations)
         wanted = bodies.replacement(request, consumer_id, said)
@@ -108,7 +110,7 @@ def _must_know(tx: sa.Connection, replacements: Sequence[Replacement]) -> None:
     named = {name for one in replacements for of_class in one.allocations.values() for name in of_class}
     unknown = RESOURCE_CLASSES.unknown(tx, named)
     if unknown:
-        raise BadRequest(f"Allocation for a resource class that does not exist: No such resource class {unknown[0]}.")
+        raise BadRequest(f"Unable to allocate inventory for consumer: No such resource class {unknown[0]}.")
 
 
 def delete(request: Request) -> Reply:

@@ -7,6 +7,7 @@ Source: Placement API reference, "Errors" and "REST API Version History". Microv
 from __future__ import annotations
 
 import email.utils
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -31,6 +32,12 @@ _CODES: Mapping[type[LaminaError], str] = {
     errors.ProviderInUse: "placement.resource_provider.inuse",
     errors.ProviderHasChildren: "placement.resource_provider.cannot_delete_parent",
 }
+
+
+# msgspec's words, and those that users of Placement look for
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
+_MISSING = re.compile(r"Object missing required field `(.*?)`")
+_REQUIRED = r"'\1' is a required property"
 
 
 class BadValue(BadRequest):
@@ -91,11 +98,14 @@ def body(request: Request, model: type[T]) -> T:
     if kind is None or kind.partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMedia(f"The media type {kind} is not supported, use application/json")
     try:
-        return msgspec.json.decode(request.body, type=model, strict=True)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"JSON does not validate: {error}") from error
+        plain = msgspec.json.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"Malformed JSON: {error}") from error
+    try:
+        return msgspec.convert(plain, model)
+    except msgspec.ValidationError as error:
+        told = _UNKNOWN.sub(r"Additional properties are not allowed ('\1' was unexpected)", str(error))
+        raise BadRequest(f"JSON does not validate: {_MISSING.sub(_REQUIRED, told)}") from error
 
 
 def at_least(request: Request, minor: int) -> bool:
@@ -112,8 +122,13 @@ def reply(
         when = request.plane.clock.now() if modified is None else modified
         headers |= {"Last-Modified": email.utils.formatdate(when, usegmt=True), "Cache-Control": "no-cache"}
     if location is not None:
-        headers["Location"] = request.plane.settings.public_url + PREFIX + location
+        headers |= at(request, location)
     return Reply(status, content, headers)
+
+
+def at(request: Request, location: str) -> dict[str, str]:
+    """The header that says where something is."""
+    return {"Location": request.plane.settings.public_url + PREFIX + location}
 
 
 def path_to(request: Request, *parts: str) -> str:

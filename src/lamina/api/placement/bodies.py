@@ -111,14 +111,16 @@ def _must_match(request: Request, said: Allocations) -> None:
 
 
 def _provider(text: str) -> str:
-    return ids.parse_uuid(text, "JSON does not validate: allocations")
+    if not ids.is_uuid(text):
+        raise BadRequest(f"JSON does not validate: {text[:80]!r} does not match any of the regexes of 'allocations': it is not a uuid")
+    return ids.parse_uuid(text)
 
 
 def _amounts(said: Mapping[str, int]) -> Mapping[str, int]:
     try:
         return {resources.parse_resource_class(name): amount for name, amount in said.items()}
     except BadRequest as error:
-        raise BadRequest(f"JSON does not validate: resources: {error.message}") from error
+        raise BadRequest(f"JSON does not validate: a name does not match any of the regexes of 'resources': {error.message}") from error
 
 
 def _consumer_type(text: str) -> str:

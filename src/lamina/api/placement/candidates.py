@@ -54,7 +54,7 @@ def _flat(candidate: Candidate, world: Mapping[str, Provider]) -> bool:
 
 
 def _limit(request: Request) -> int:
-    text = queries.single(request, "limit")
+    text = queries.first(request, "limit")
     if text is None:
         return MOST_CANDIDATES
     if not re.fullmatch(r"[1-9][0-9]*", text):
@@ -88,7 +88,7 @@ def _suffixes(request: Request) -> list[str]:
     """The suffixes of all groups, in order. Raises `BadRequest` for a parameter that is not known."""
     grouped = [name for name, since in _GROUPED if at_least(request, since)]
     pattern = _WORD if at_least(request, 33) else _NUMBER
-    key = re.compile(f"({'|'.join(grouped)})({pattern})?" if at_least(request, 25) else f"({'|'.join(grouped)})()")
+    key = re.compile(f"({'|'.join(grouped)})({pattern if at_least(request, 25) else ''})?")
     wide = {name for name, since in _WIDE if at_least(request, since)}
     found: set[str] = set()
     others: list[str] = list(wide)
@@ -97,6 +97,10 @@ def _suffixes(request: Request) -> list[str]:
         if match is not None:
             found.add(match[2] or "")
             others.append(name)
+    unknown = sorted({name for name, _ in request.query} - set(others))
+    if unknown and at_least(request, 25):
+        shapes = ", ".join(f"'^{name}({pattern})?$'" for name in grouped)
+        raise BadRequest(f"Invalid query string parameters: '{unknown[0][:80]}' does not match any of the regexes: {shapes}")
     queries.must_know(request, others)
     if len(found) > MOST_GROUPS:
         raise BadRequest(f"{len(found)} resource groups are more than {MOST_GROUPS}")
@@ -128,8 +132,16 @@ def _must_ask(request: Request, groups: Sequence[RequestGroup], tied: frozenset[
             raise BadRequest(
                 f"All traits parameters must be associated with resources. Found the following orphaned traits keys: {', '.join(orphans)}"
             )
+        orphans = [f"member_of{g.suffix}" for g in groups if not g.resources and (g.member_of or g.not_member_of)]
+        if orphans:
+            raise BadRequest(
+                "All member_of parameters must be associated with resources. "
+                f"Found the following orphaned member_of keys: {', '.join(orphans)}"
+            )
         if bare:
             raise BadRequest(f"All request groups must specify resources. Group '{bare[0]}' does not.")
+        if not groups and not at_least(request, 25):
+            raise BadRequest("Invalid query string parameters: 'resources' is a required property")
         if not groups:
             raise BadRequest("At least one request group (`resources` or `resources{$S}`) is required.")
         return
@@ -148,14 +160,14 @@ def _must_ask(request: Request, groups: Sequence[RequestGroup], tied: frozenset[
 
 
 def _subtree(value: str) -> frozenset[str]:
-    suffixes = value.split(",")
+    suffixes = [word.strip() for word in value.split(",")]
     if not all(suffixes):
         raise BadValue(f"Empty string (unsuffixed group) can not be specified in `same_subtree`: {value[:255]!r}")
     return frozenset(suffixes)
 
 
 def _policy(request: Request, numbered: int) -> Literal["none", "isolate"] | None:
-    policy = queries.single(request, "group_policy")
+    policy = queries.first(request, "group_policy")
     if policy is None:
         if numbered > 1:
             raise BadRequest('The "group_policy" parameter is required when specifying more than one "resources{N}" parameter.')
@@ -164,7 +176,7 @@ def _policy(request: Request, numbered: int) -> Literal["none", "isolate"] | Non
         return "none"
     if policy == "isolate":
         return "isolate"
-    raise BadRequest(f"Invalid query string parameters: group_policy: {policy[:80]!r} is neither 'none' nor 'isolate'")
+    raise BadRequest(f"Invalid query string parameters: {policy[:80]!r} is not one of ['none', 'isolate']")
 
 
 def _shown(request: Request, candidate: Candidate) -> dict[str, Any]:
@@ -198,7 +210,7 @@ def _summaries(
             }
             found[provider.id] = summary = {"resources": stock}
             if at_least(request, 17):
-                summary["traits"] = sorted(provider.traits)
+                summary["traits"] = sorted(provider.traits, key=lambda name: (name.startswith("CUSTOM_"), name))
             if at_least(request, 29):
                 summary |= {"parent_provider_uuid": provider.parent_id, "root_provider_uuid": provider.root_id}
     return found

@@ -43,10 +43,17 @@ class Records(msgspec.Struct, forbid_unknown_fields=True):
 
 def _parsed(request: Request, record: Record) -> Inventory:
     """Raises `BadRequest`; all of a provider may be reserved from 1.26 on."""
-    if record.reserved >= record.total > 0 and not at_least(request, 26):
-        raise BadRequest(f"reserved: {record.reserved} is not less than the total of {record.total}")
-    fields = (record.total, record.reserved, record.min_unit, record.max_unit, record.step_size, record.allocation_ratio)
-    return Inventory(*fields)
+    reserved = min(record.reserved, record.total)
+    try:
+        inventory = Inventory(record.total, reserved, record.min_unit, record.max_unit, record.step_size, record.allocation_ratio)
+    except BadRequest as error:
+        raise BadRequest(f"JSON does not validate: {error.message}") from error
+    whole = at_least(request, 26)
+    if record.reserved > record.total - (not whole):
+        verb = "create" if request.method == "POST" else "update"
+        what = f"Unable to {verb} inventory for resource provider {request.path['uuid']}: the reserved value of {record.reserved}"
+        raise BadRequest(f"{what} is {'greater than' if whole else 'greater than or equal to'} total, which is {record.total}")
+    return inventory
 
 
 def _must_know(tx: sa.Connection, provider: Provider, names: Mapping[str, object]) -> None:
@@ -82,27 +89,27 @@ def show(request: Request) -> Reply:
     """GET /resource_providers/{uuid}/inventories/{resource_class}."""
     with request.plane.db.read() as tx:
         found = of_path(tx, request)
-    return _one(request, found, _class_of_path(request, found))
+    return _one(request, found, _class_of_path(request, found, "for"))
 
 
-def _class_of_path(request: Request, provider: Provider) -> str:
+def _class_of_path(request: Request, provider: Provider, what: str) -> str:
     name = request.path["resource_class"]
     if name not in provider.inventories:
-        raise NotFound(f"No inventory of class {name[:255]} for {provider.id}")
+        raise NotFound(f"No inventory of class {name[:255]} {what} {provider.id}")
     return name
 
 
 def create(request: Request) -> Reply:
     """POST /resource_providers/{uuid}/inventories: one more class."""
     new = body(request, NewRecord)
-    name = resources.parse_resource_class(new.resource_class)
+    name, inventory = resources.parse_resource_class(new.resource_class), _parsed(request, new)
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
         _must_be_at(provider, new.resource_provider_generation)
         _must_know(tx, provider, {name: None})
         if name in provider.inventories:
             raise Conflict(f"Update conflict: the resource provider {provider.id} has an inventory of {name} already.")
-        made = _set(tx, request, provider, {**provider.inventories, name: _parsed(request, new)})
+        made = _set(tx, request, provider, {**provider.inventories, name: inventory})
     return _one(request, made, name, status=201, location=f"/resource_providers/{provider.id}/inventories/{name}")
 
 
@@ -114,13 +121,12 @@ def _set(tx: sa.Connection, request: Request, provider: Provider, wanted: Mappin
 def replace(request: Request) -> Reply:
     """PUT /resource_providers/{uuid}/inventories: exactly these classes."""
     wanted = body(request, Records)
-    for name in wanted.inventories:
-        resources.parse_resource_class(name)
+    parsed = {resources.parse_resource_class(name): _parsed(request, record) for name, record in wanted.inventories.items()}
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
         _must_be_at(provider, wanted.resource_provider_generation)
         _must_know(tx, provider, wanted.inventories)
-        return _all(request, _set(tx, request, provider, {n: _parsed(request, r) for n, r in wanted.inventories.items()}))
+        return _all(request, _set(tx, request, provider, parsed))
 
 
 def change(request: Request) -> Reply:
@@ -128,13 +134,13 @@ def change(request: Request) -> Reply:
     record = body(request, Record)
     if record.resource_provider_generation is None:
         raise BadRequest("JSON does not validate: 'resource_provider_generation' is a required property")
-    name = request.path["resource_class"]
+    name, inventory = request.path["resource_class"], _parsed(request, record)
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
         _must_be_at(provider, record.resource_provider_generation)
         if name not in provider.inventories:
-            raise BadRequest(f"No inventory of class {name[:255]} found for update of resource provider {provider.id}")
-        made = _set(tx, request, provider, {**provider.inventories, name: _parsed(request, record)})
+            raise BadRequest(f"No inventory record with resource class {name[:255]} for update of resource provider {provider.id}")
+        made = _set(tx, request, provider, {**provider.inventories, name: inventory})
     return _one(request, made, name)
 
 
@@ -153,7 +159,7 @@ def delete(request: Request) -> Reply:
     """DELETE /resource_providers/{uuid}/inventories/{resource_class}."""
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
-        gone = _class_of_path(request, provider)
+        gone = _class_of_path(request, provider, "found for delete on resource provider")
         left = {name: inventory for name, inventory in provider.inventories.items() if name != gone}
         providers.set_inventories(tx, provider, left, now=request.plane.clock.now())
     return Reply(204)

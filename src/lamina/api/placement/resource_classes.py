@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.placement.answers import body, path_to, reply, route
+from lamina.api.placement.answers import at, body, path_to, reply, route
 from lamina.api.routing import Reply, Request
 from lamina.model import resources
 from lamina.model.errors import BadRequest, NotFound
@@ -42,7 +42,7 @@ def create(request: Request) -> Reply:
     name = _custom(body(request, Named).name)
     with request.plane.db.write() as tx:
         RESOURCE_CLASSES.create(tx, name)
-    return reply(request, status=201, location=f"/resource_classes/{name}")
+    return Reply(201, headers=at(request, f"/resource_classes/{name}"))
 
 
 def _custom(text: str) -> str:
@@ -67,7 +67,7 @@ def ensure(request: Request) -> Reply:
     name = _custom(request.path["name"])
     with request.plane.db.write() as tx:
         new = RESOURCE_CLASSES.ensure(tx, name)
-    return reply(request, status=201 if new else 204, location=f"/resource_classes/{name}")
+    return Reply(201 if new else 204, headers=at(request, f"/resource_classes/{name}"))
 
 
 def delete(request: Request) -> Reply:

@@ -45,8 +45,8 @@ def _named(found: list[str], name: str) -> list[str]:
     if colon and kind == "startswith":
         return [one for one in found if one.startswith(rest)]
     raise BadRequest(
-        'Badly formatted name parameter. Expected name query string parameter in form: "name=startswith:CUSTOM_" or '
-        f'"name=in:TRAIT_A,TRAIT_B". Got: "{name[:255]}"'
+        "Badly formatted name parameter. Expected name query string parameter in form: "
+        f'?name=[in|startswith]:[name1,name2|prefix]. Got: "{name[:255]}"'
     )
 
 
@@ -61,7 +61,13 @@ def show(request: Request) -> Reply:
 
 def create(request: Request) -> Reply:
     """PUT /traits/{name}: 201 where the trait is new, 204 where it was there."""
-    name = resources.parse_custom_trait(request.path["name"])
+    try:
+        name = resources.parse_custom_trait(request.path["name"])
+    except BadRequest as error:
+        raise BadRequest(
+            'The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix "CUSTOM_" '
+            'and use following characters: "A"-"Z", "0"-"9" and "_"'
+        ) from error
     with request.plane.db.write() as tx:
         new = TRAITS.ensure(tx, name)
     return reply(request, status=201 if new else 204, location=f"/traits/{name}")
@@ -93,10 +99,7 @@ def replace(request: Request) -> Reply:
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
         if provider.generation != said.resource_provider_generation:
-            raise ConcurrentUpdate(
-                f"Resource provider's generation already changed: actual {provider.generation}, given "
-                f"{said.resource_provider_generation}. Please update the generation and try again."
-            )
+            raise ConcurrentUpdate("Resource provider's generation already changed. Please update the generation and try again.")
         unknown = TRAITS.unknown(tx, said.traits)
         if unknown:
             raise BadRequest(f"No such trait(s): {', '.join(unknown)}.")
