@@ -231,6 +231,31 @@ def test_what_ends_a_token(
     assert client.get("/identity/v3/auth/projects", headers=demo).status_code == 401
 
 
+def test_a_disabled_users_token_is_no_good_however_it_was_disabled(cloud: ControlPlane, client: TestClient, headers: Headers) -> None:
+    demo = headers("demo")
+    with cloud.db.write() as tx:
+        tx.execute(sa.update(tables.users).values(enabled=False))
+    assert client.get("/identity/v3/auth/projects", headers=demo).status_code == 401
+
+
+def test_no_token_for_a_password_changed_while_it_was_verified(
+    cloud: ControlPlane, client: TestClient, log_in: Body, user_ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matches = passwords.matches
+
+    def overtaken(kept: str | None, password: str) -> bool:
+        with cloud.db.write() as tx:
+            store.change_user(tx, user_ids["demo"], {"password_hash": passwords.hashed("new")})
+        return matches(kept, password)
+
+    monkeypatch.setattr(passwords, "matches", overtaken)
+    assert client.post(TOKENS, json=log_in("demo")).status_code == 401
+
+
+def test_the_word_for_the_system_is_no_project_to_scope_to(client: TestClient, log_in: Body) -> None:
+    assert client.post(TOKENS, json=log_in("admin", {"project": {"id": "system"}})).status_code == 401
+
+
 def test_others_tokens_are_for_admins_only(client: TestClient, headers: Headers) -> None:
     admin, demo = headers("admin"), headers("demo")
     looked = client.get(TOKENS, headers=admin | {"X-Subject-Token": demo["X-Auth-Token"]})
