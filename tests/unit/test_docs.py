@@ -39,8 +39,8 @@ def server_states() -> str:
         "| " + " | ".join("---" for _ in columns) + " |",
         *("| " + " | ".join(row[column] for column in columns) + " |" for row in rows),
         "",
-        "`from` are vm_states; `task_state` is shown while the action is under way (`-`: none); `to` is the vm_state it ends in; `while busy`",
-        "says whether the action is taken while another one is under way, which then turns back or is finished first.",
+        "`from` are vm_states; `task_state` is shown while the action is under way (`-`: none); `to` is the vm_state it ends in;",
+        "`while busy` says whether the action is taken while another one is under way, which then turns back or is finished first.",
     ]
     return "\n".join(lines) + "\n"
 
