@@ -101,7 +101,7 @@ def _power(action: PowerAction) -> Callable[[World, str], str]:
 def _reboot_the_host(world: World, server_id: str) -> str:
     host = world.server(server_id).host
     assert host is not None
-    world.machines[host].reboot()
+    world.hosts[host].machine.reboot()
     reconcile.host(world.plane, host)
     return server_id
 

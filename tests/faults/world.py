@@ -113,11 +113,9 @@ class World:
     ) -> ControlPlane:
         """A new control plane, with new agents, on the state that is there; the one before is simply gone."""
         directory = Hosts()
-        self.machines = {}
-        for described in self.fleet.hosts:
-            compute, machine = simulated_host(described, self.state, self.clock)
-            self.machines[described.name] = machine
-            directory.join(described.name, wrap(compute), machine.reboot)
+        self.hosts = {described.name: simulated_host(described, self.state, self.clock) for described in self.fleet.hosts}
+        for name, host in self.hosts.items():
+            directory.join(name, wrap(host.compute), host.machine.reboot)
         settings = Settings(state=self.state)
         self.plane = ControlPlane.assemble(settings, Database(self._url), self.clock, directory, kinds, alone=alone, probe=probe)
         for name in directory.names():
@@ -135,11 +133,10 @@ class World:
         raise AssertionError("operations do not come to an end")
 
     def step(self) -> bool:
-        """One move of each operation; False when none can move."""
-        with self.plane.db.read() as tx:
-            pending = [row.id for row in sagas.unfinished(tx)]
+        """One move of each operation; False when none can move. One that ends may have begun another."""
+        pending = [row.id for row in self.operations()]
         moved = [self.plane.runner.advance(saga_id) for saga_id in pending]
-        return any(moved)
+        return any(moved) or pending != [row.id for row in self.operations()]
 
     def create(self, wanted: Flavor, count: int = 1, **more: Any) -> list[Server]:
         return create.request(self.plane, CALLER, create.NewServer("s", wanted, None, count=count, **more))

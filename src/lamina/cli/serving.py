@@ -59,8 +59,8 @@ def serve(state: Path, listen: str, fleet: str | None, *, ready: Callable[[str],
             write_clouds(settings, passwords)
             hosts = Hosts()
             for described in simulated.hosts:
-                compute, machine = simulated_host(described, state, clock)
-                hosts.join(described.name, compute, machine.reboot)
+                host = simulated_host(described, state, clock)
+                hosts.join(described.name, host.compute, host.machine.reboot)
             plane = ControlPlane.assemble(settings, db, clock, hosts, KINDS)
             sweep(plane)
             reconciler = Reconciler(plane)

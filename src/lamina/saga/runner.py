@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 RETRY_PAUSES = (0.1, 0.5, 2.0)
 #: how often a change is begun anew after somebody else was faster
 CONFLICTS = 10
+#: room for the calls of one step in the numbering of a saga's calls, which grows from step to step
+CALLS_OF_A_STEP = 1_000_000
 #: most sagas advanced at once; each may wait for its host
 WORKERS = 32
 
@@ -248,6 +251,7 @@ class Runner(Generic[D]):
             project_id=row.project_id,
             user_id=row.user_id,
             outputs={e.step: e.output for e in entries if e.event is Event.DONE},
+            calls=itertools.count(len(entries) * CALLS_OF_A_STEP + 1),
         )
 
     def _beat(self) -> None:

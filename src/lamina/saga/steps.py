@@ -8,7 +8,6 @@ each time. What it learnt is written by ``then`` in the commit of its line in th
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
@@ -108,11 +107,12 @@ class Work(Generic[D, P]):
     project_id: str
     user_id: str
     outputs: Mapping[str, Any]
+    #: numbers of the calls to hosts, larger than those of every earlier step
+    calls: Iterator[int]
     #: the host a step worked on, for those who read the log
     host: str | None = None
     #: sagas that a step has enlisted or promoted in its transaction; started once that is committed
     enlisted: list[str] = dataclasses.field(default_factory=list)
-    _numbers: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def output(self, step: Change[D, P, O] | Effect[D, P, O]) -> O:
         """What an earlier step returned. Raises KeyError where it has not finished."""
@@ -126,4 +126,4 @@ class Work(Generic[D, P]):
 
     def call(self, step: str) -> Call:
         """The signature of the next call to a host; later calls have higher fences."""
-        return Call(self.id, step, Fence(self.epoch, next(self._numbers)))
+        return Call(self.id, step, Fence(self.epoch, next(self.calls)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from lamina.agent.compute import ComputeService
@@ -17,18 +18,28 @@ from lamina.model.clock import Clock
 VERSION = 9_000_000
 
 
-def simulated_host(described: FleetHost, state: Path, clock: Clock) -> tuple[ComputeService, Machine]:
-    """The host's compute service and its machine, whose states lie apart: ``machines/`` and ``agents/`` below `state`."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class SimulatedHost:
+    """The host's compute service, and below it the machine and its kernel."""
+
+    compute: ComputeService
+    machine: Machine
+    kernel: SimulatedKernel
+
+
+def simulated_host(described: FleetHost, state: Path, clock: Clock) -> SimulatedHost:
+    """Switch a host on. Its machine's state and its journal lie apart: ``machines/`` and ``agents/`` below `state`."""
     for folder in ("machines", "agents"):
         (state / folder).mkdir(mode=0o700, exist_ok=True)
     machine = Machine(state / "machines" / f"{described.name}.json")
     capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION)
+    kernel = SimulatedKernel(described.cards, machine)
     compute = ComputeService(
         described.name,
-        SimulatedKernel(described.cards, machine),
+        kernel,
         SimulatedHypervisor(machine, capacity),
         Journal(state / "agents" / f"{described.name}.json"),
         described.settings,
         clock,
     )
-    return compute, machine
+    return SimulatedHost(compute, machine, kernel)
