@@ -1,0 +1,80 @@
+"""Every write to the kernel of every operation × every errno × before and after its effect.
+
+Whatever the kernel says, the operation ends or is stuck until an operator lets it go on; then devices, records,
+allocations and domains agree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.saga.log import State
+from tests.faults.stories import STORIES, Story
+from tests.faults.world import FRAMEWORKS, World
+
+ERRNOS = (
+    errno.EINVAL,
+    errno.EBUSY,
+    errno.ENOSPC,
+    errno.ENODEV,
+    errno.EIO,
+    errno.EACCES,
+    errno.EINTR,
+    errno.ETIMEDOUT,
+)
+
+
+class Kernel:
+    """Counts the writes of a whole world, and makes one of them fail."""
+
+    def __init__(self, world: World, number: int, when: str, fail_at: int) -> None:
+        self.writes = 0
+        self._number = number
+        self._fail_at = fail_at
+        for host in world.hosts.values():
+            host.kernel.before_write = self._before if when == "before" else self._count
+            if when == "after":
+                host.kernel.after_write = self._after
+
+    def _count(self, path: str, text: str) -> None:
+        self.writes += 1
+
+    def _before(self, path: str, text: str) -> None:
+        self.writes += 1
+        if self.writes == self._fail_at:
+            raise OSError(self._number, os.strerror(self._number), path)
+
+    def _after(self, path: str, text: str) -> None:
+        if self.writes == self._fail_at:
+            raise OSError(self._number, os.strerror(self._number), path)
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, request.param)
+    yield made
+    made.plane.db.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", ERRNOS, ids=lambda n: errno.errorcode[n])
+@pytest.mark.parametrize("story", STORIES, ids=lambda s: str(s).replace(" ", "-"))
+def test_each_write_refused(world: World, story: Story, number: int, when: str) -> None:
+    server_id = story.prepare(world)
+    kernel = Kernel(world, number, when, fail_at=1)
+    server_id = story.begin(world, server_id)
+    world.settle()
+    for row in world.operations():
+        assert row.state == State.STUCK, "an operation neither ended nor waits for an operator"
+        assert row.error is not None
+        assert row.error["code"].startswith("lamina.device"), row.error
+        world.plane.runner.resume(row.id)
+        world.settle()
+    world.check()
+    assert kernel.writes or story.kind == "power" or story.name == "resize a stopped server", "the story writes to the kernel"
+    assert world.server(server_id).task_state is None
