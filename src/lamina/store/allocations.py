@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict
-from lamina.model.providers import Provider
+from lamina.model.providers import Inventory, Provider
 from lamina.store import providers
 from lamina.store.tables import allocations, consumers
 from lamina.store.tables import providers as providers_table
@@ -152,6 +152,25 @@ def replace_many(
         tx.execute(sa.delete(allocations).where(allocations.c.consumer_id.in_(before)))
     for replacement in sorted(replacements, key=lambda r: r.consumer_id):
         _write(tx, replacement, before.get(replacement.consumer_id))
+
+
+def reshape(
+    tx: sa.Connection,
+    shapes: Sequence[tuple[Provider, Mapping[str, Inventory]]],
+    replacements: Sequence[Replacement],
+    *,
+    now: float,
+) -> None:
+    """Give providers other inventories and consumers other allocations of them, all or nothing.
+
+    What goes from a provider goes last, when nobody holds it any more. Raises as `replace_many` and
+    `providers.set_inventories` do.
+    """
+    for provider, wanted in shapes:
+        providers.set_inventories(tx, provider, {**provider.inventories, **wanted}, now=now)
+    replace_many(tx, replacements, now=now)
+    for provider, wanted in shapes:
+        providers.set_inventories(tx, providers.get(tx, provider.id), wanted, now=now)
 
 
 def _must_be_at(replacement: Replacement, consumer: Consumer | None) -> None:

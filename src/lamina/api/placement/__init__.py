@@ -1,19 +1,25 @@
 """The Placement API, microversions 1.0 to 1.39 (source: Placement API reference and its version history).
 
-Not answered: ``POST /reshaper`` (1.30), with 501; Lamina moves its own inventories in its own transactions.
+Where it differs from OpenStack's: equal groups of a candidate request are not permuted, and freeing an allocation
+raises the generation of its provider as making one does.
 """
 
 from __future__ import annotations
 
-from lamina.api.placement import aggregates, allocations, candidates, inventories, providers, resource_classes, root, traits, usages
-from lamina.api.placement.answers import MICROVERSIONS, PREFIX, fault, route
-from lamina.api.routing import Reply, Request, Room
-from lamina.model.errors import NotImplementedHere
-
-
-def reshape(_request: Request) -> Reply:
-    raise NotImplementedHere("POST /reshaper is not answered here: change inventories and allocations one by one.")
-
+from lamina.api.placement import (
+    aggregates,
+    allocations,
+    candidates,
+    inventories,
+    providers,
+    reshaper,
+    resource_classes,
+    root,
+    traits,
+    usages,
+)
+from lamina.api.placement.answers import MICROVERSIONS, PREFIX, fault
+from lamina.api.routing import Room
 
 ROOM = Room(
     name="placement",
@@ -28,7 +34,7 @@ ROOM = Room(
         *traits.ROUTES,
         *allocations.ROUTES,
         *candidates.ROUTES,
-        route("POST", "/reshaper", reshape, "reshaper:reshape", since=30),
+        *reshaper.ROUTES,
     ),
     fault=fault,
     microversions=MICROVERSIONS,

@@ -97,7 +97,7 @@ def _write(request: Request, wanted: Callable[[sa.Connection], Sequence[Replacem
         try:
             with request.plane.db.write() as tx:
                 replacements = wanted(tx)
-                _must_know(tx, replacements)
+                must_know(tx, replacements)
                 allocations.replace_many(tx, replacements, now=request.plane.clock.now())
             break
         except ConcurrentUpdate:
@@ -106,7 +106,8 @@ def _write(request: Request, wanted: Callable[[sa.Connection], Sequence[Replacem
     return Reply(204)
 
 
-def _must_know(tx: sa.Connection, replacements: Sequence[Replacement]) -> None:
+def must_know(tx: sa.Connection, replacements: Sequence[Replacement]) -> None:
+    """Raises `BadRequest` for a resource class that nobody created."""
     named = {name for one in replacements for of_class in one.allocations.values() for name in of_class}
     unknown = RESOURCE_CLASSES.unknown(tx, named)
     if unknown:

@@ -34,6 +34,12 @@ _CODES: Mapping[type[LaminaError], str] = {
 }
 
 
+class UnknownProvider(BadRequest):
+    """A body that speaks of a provider that does not exist."""
+
+    code = "placement.resource_provider.not_found"
+
+
 # msgspec's words, and those that users of Placement look for
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 _MISSING = re.compile(r"Object missing required field `(.*?)`")

@@ -56,13 +56,20 @@ def _parsed(request: Request, record: Record) -> Inventory:
     return inventory
 
 
-def _must_know(tx: sa.Connection, provider: Provider, names: Mapping[str, object]) -> None:
+def parsed(request: Request, records: Records) -> dict[str, Inventory]:
+    """All inventories of a provider by their class. Raises `BadRequest`."""
+    return {resources.parse_resource_class(name): _parsed(request, record) for name, record in records.inventories.items()}
+
+
+def must_know(tx: sa.Connection, provider: Provider, names: Mapping[str, object]) -> None:
+    """Raises `BadRequest` for a resource class that nobody created."""
     unknown = RESOURCE_CLASSES.unknown(tx, names)
     if unknown:
         raise BadRequest(f"Unknown resource class in inventory for resource provider {provider.id}: No such resource class {unknown[0]}.")
 
 
-def _must_be_at(provider: Provider, generation: int | None) -> None:
+def must_be_at(provider: Provider, generation: int | None) -> None:
+    """Raises `ConcurrentUpdate` where the caller decided on another generation of the provider."""
     if generation is not None and generation != provider.generation:
         raise ConcurrentUpdate(f"resource provider generation conflict: actual: {provider.generation}, given: {generation}")
 
@@ -105,8 +112,8 @@ def create(request: Request) -> Reply:
     name, inventory = resources.parse_resource_class(new.resource_class), _parsed(request, new)
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
-        _must_be_at(provider, new.resource_provider_generation)
-        _must_know(tx, provider, {name: None})
+        must_be_at(provider, new.resource_provider_generation)
+        must_know(tx, provider, {name: None})
         if name in provider.inventories:
             raise Conflict(f"Update conflict: the resource provider {provider.id} has an inventory of {name} already.")
         made = _set(tx, request, provider, {**provider.inventories, name: inventory})
@@ -121,12 +128,12 @@ def _set(tx: sa.Connection, request: Request, provider: Provider, wanted: Mappin
 def replace(request: Request) -> Reply:
     """PUT /resource_providers/{uuid}/inventories: exactly these classes."""
     wanted = body(request, Records)
-    parsed = {resources.parse_resource_class(name): _parsed(request, record) for name, record in wanted.inventories.items()}
+    stock = parsed(request, wanted)
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
-        _must_be_at(provider, wanted.resource_provider_generation)
-        _must_know(tx, provider, wanted.inventories)
-        return _all(request, _set(tx, request, provider, parsed))
+        must_be_at(provider, wanted.resource_provider_generation)
+        must_know(tx, provider, wanted.inventories)
+        return _all(request, _set(tx, request, provider, stock))
 
 
 def change(request: Request) -> Reply:
@@ -137,7 +144,7 @@ def change(request: Request) -> Reply:
     name, inventory = request.path["resource_class"], _parsed(request, record)
     with request.plane.db.write() as tx:
         provider = of_path(tx, request)
-        _must_be_at(provider, record.resource_provider_generation)
+        must_be_at(provider, record.resource_provider_generation)
         if name not in provider.inventories:
             raise BadRequest(f"No inventory record with resource class {name[:255]} for update of resource provider {provider.id}")
         made = _set(tx, request, provider, {**provider.inventories, name: inventory})

@@ -18,6 +18,9 @@ from lamina.model.errors import BadRequest
 from lamina.model.requests import parse_amount
 from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
 
+#: most resource classes of one group
+MOST_CLASSES = 64
+
 #: what is needed, each element a set of which at least one is; and what must not be
 Wanted: TypeAlias = tuple[tuple[frozenset[str], ...], frozenset[str]]
 
@@ -66,6 +69,8 @@ def amounts(text: str) -> dict[str, int]:
         if name in found:
             raise BadRequest(f"resources: {name[:80]} is given twice")
         found[resources.parse_resource_class(name)] = parse_amount(amount, f"Requested resource {name}")
+    if len(found) > MOST_CLASSES:
+        raise BadRequest(f"resources: {len(found)} resource classes are more than {MOST_CLASSES}")
     return found
 
 
