@@ -14,7 +14,8 @@ from typing import Literal
 from lamina.model import resources
 from lamina.model.errors import BadRequest
 
-_SPEC = re.compile(r"(resources|trait)([1-9][0-9]{0,2}|_[a-zA-Z0-9_-]{1,63})?:(.+)")
+# suffixes as Placement 1.33 and Nova have them; a name of any kind is taken in here and parsed after
+_SPEC = re.compile(r"(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)", re.DOTALL)
 #: most numbered groups of one request, and most of one class in one group
 MOST_GROUPS = 64
 MOST_AMOUNT = 2**31 - 1

@@ -99,7 +99,7 @@ def _must_match(request: Request, said: Allocations) -> None:
     for name, value, since, needed in fields:
         given = not isinstance(value, UnsetType)
         if given and not at_least(request, since):
-            raise BadRequest(f"JSON does not validate: Additional properties are not allowed ('{name}' was unexpected: it is new in 1.{since})")
+            raise BadRequest(f"JSON does not validate: Additional properties are not allowed ('{name}' was unexpected before 1.{since})")
         if needed and not given and at_least(request, since):
             raise BadRequest(f"JSON does not validate: '{name}' is a required property")
     if not isinstance(said.mappings, UnsetType):
