@@ -28,7 +28,7 @@ install = \
 	if command -v uv >/dev/null; then \
 		uv pip install --quiet --python $(BIN)/python --editable '.[$(1)]'; \
 	else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'; \
 	fi
 
 $(BIN)/python:

@@ -81,6 +81,13 @@ def test_the_servers_of_a_legend_have_one_letter_each_on_every_gpu() -> None:
     assert bar_of(picture, 3).split() == ["B" * 7]
 
 
+def test_named_servers_keep_their_letters_from_picture_to_picture() -> None:
+    picture = drawn(gpu(vgpu("s2"), vgpu("s9"), room={}), s1="one", s2="two")
+    assert bar_of(picture).split() == ["B" * 7, "C" * 7]
+    assert "B  two  1 x A40-8Q" in picture
+    assert "one" not in picture
+
+
 def test_capacity_is_told_for_each_type_alone() -> None:
     assert pictures.capacity([gpu(), gpu(room={"A40-8Q": 2})]) == "8 more of A40-8Q, or 4 more of A40-12Q"
     assert pictures.capacity([gpu(room={})]) == "full"
@@ -88,7 +95,7 @@ def test_capacity_is_told_for_each_type_alone() -> None:
 
 def test_the_room_for_many_types_is_told_in_one_line() -> None:
     many = gpu() | {"types": [{"name": f"t{n}", "framebuffer_mb": 1, "enabled": True, "room": n} for n in range(1, 33)]}
-    assert pictures.capacity([many]) == "1 more of t1, or 2 more of t2, or 3 more of t3, or of 29 other types"
+    assert pictures.capacity([many]) == "1 more of t1, or 2 more of t2, or 3 more of t3, or some of 29 other types"
 
 
 def test_a_gpu_that_is_gone_offers_nothing_and_says_so() -> None:

@@ -44,9 +44,9 @@ class Slot:
     framebuffer_mb: int
 
 
-def letters(gpus: Iterable[Gpu]) -> dict[str, str]:
-    """Server id -> its letter, in the order in which the servers appear; the ones after the last letter share a sign."""
-    servers = dict.fromkeys(v["server_id"] for gpu in gpus for v in gpu["vgpus"] if v["server_id"])
+def letters(gpus: Iterable[Gpu], first: Iterable[str] = ()) -> dict[str, str]:
+    """Server id -> its letter: `first`, then in the order of appearance; the ones after the last letter share a sign."""
+    servers = dict.fromkeys([*first, *(v["server_id"] for gpu in gpus for v in gpu["vgpus"] if v["server_id"])])
     return dict(zip(servers, itertools.chain(LETTERS, itertools.repeat(MANY)), strict=False))
 
 
@@ -107,22 +107,26 @@ def capacity(gpus: Iterable[Gpu]) -> str:
     """``4 more of NVIDIA A40-8Q, or 2 more of NVIDIA A40-12Q``; of many types, the first few."""
     told = [f"{count} more of {name}" for name, count in room(gpus).items()]
     if len(told) > MOST_TYPES:
-        told[MOST_TYPES - 1 :] = [f"of {len(told) - MOST_TYPES + 1} other types"]
+        told[MOST_TYPES - 1 :] = [f"some of {len(told) - MOST_TYPES + 1} other types"]
     return ", or ".join(told) or "full"
 
 
 def picture(gpus: Sequence[Gpu], *, names: Mapping[str, str] | None = None, width: int = WIDTH) -> RenderableType:
-    """Every GPU as a bar, host by host, and a legend. `names` are shown for servers instead of their ids."""
+    """Every GPU as a bar, host by host, and a legend.
+
+    `names` are shown for servers instead of their ids, and give them the same letters in every picture.
+    """
     if not gpus:
         return Text("There are no GPUs.")
-    signs = letters(gpus)
+    names = names or {}
+    signs = letters(gpus, names)
     colours = _colours(signs)
     parts: list[RenderableType] = []
     for host, group in itertools.groupby(gpus, key=lambda g: str(g["host"])):
         members = list(group)
         parts.append(Text.assemble((host, "bold"), "  ", (capacity(members), "dim")))
         parts.append(_bars(members, signs, colours, width))
-    return Group(*parts, *_legend(gpus, signs, colours, names or {}))
+    return Group(*parts, *_legend(gpus, signs, colours, names))
 
 
 def _bars(gpus: Iterable[Gpu], signs: Mapping[str, str], colours: Mapping[str, str], width: int) -> Table:
@@ -137,13 +141,14 @@ def _bars(gpus: Iterable[Gpu], signs: Mapping[str, str], colours: Mapping[str, s
 
 
 def _legend(gpus: Sequence[Gpu], signs: Mapping[str, str], colours: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Text]:
-    types: dict[str, list[str]] = {}
+    held_by: dict[str, list[str]] = {}
     for vgpu in (v for gpu in gpus for v in gpu["vgpus"] if v["server_id"]):
-        types.setdefault(vgpu["server_id"], []).append(vgpu["type"])
-    for server in itertools.islice(signs, MOST_NAMED):
+        held_by.setdefault(vgpu["server_id"], []).append(vgpu["type"])
+    types = {server: held_by[server] for server in signs if server in held_by}
+    for server in itertools.islice(types, MOST_NAMED):
         held = ", ".join(f"{len(list(alike))} x {name}" for name, alike in itertools.groupby(sorted(types[server])))
         yield Text.assemble((signs[server], f"bold {colours[server]}"), f"  {names.get(server, server)}  ", (held, "dim"))
-    if len(signs) > MOST_NAMED:
-        yield Text(f"and {len(signs) - MOST_NAMED} more servers", "dim")
+    if len(types) > MOST_NAMED:
+        yield Text(f"and {len(types) - MOST_NAMED} more servers", "dim")
     if any(gpu["foreign"] for gpu in gpus):
         yield Text.assemble((FOREIGN, "dim"), "  made by others, left alone")
