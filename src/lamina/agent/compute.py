@@ -7,12 +7,13 @@ between, a device is known to be ours and whose it is.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from lamina.agent import hypervisor as port
-from lamina.agent.frameworks.framework import Device, Found, FrameworkPort
+from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
@@ -53,7 +54,7 @@ class ComputeService:
         self._settings = settings
         self._clock = clock
         self._frameworks: dict[Framework, FrameworkPort] = {
-            Framework.MDEV: Mdev(sysfs),
+            Framework.MDEV: Mdev(sysfs, clock),
             Framework.VFIO: Vfio(sysfs, clock),
         }
         self._lock = threading.Lock()
@@ -66,7 +67,6 @@ class ComputeService:
         """Everything this host has now; a GPU that cannot be read is a sentence in ``problems``."""
         with self._lock:
             found, problems = self._discover()
-            records = self._journal.records()
             capacity = self._hypervisor.capacity()
             return HostReport(
                 host=self._host,
@@ -76,7 +76,7 @@ class ComputeService:
                 disk_gb=capacity.disk_gb,
                 hypervisor_type=capacity.hypervisor_type,
                 hypervisor_version=capacity.hypervisor_version,
-                gpus=tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f, records)) for f in found),
+                gpus=tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f)) for f in found),
                 domains=tuple(self._hypervisor.domains()),
                 problems=tuple(problems),
             )
@@ -85,38 +85,42 @@ class ComputeService:
         found: list[Found] = []
         problems: list[str] = []
         for framework in self._frameworks.values():
-            discovery = framework.discover(self._settings)
+            discovery = discover(framework, self._settings)
             found.extend(discovery.gpus)
             problems.extend(discovery.problems)
         self._found = {f.gpu.address: f for f in found}
         absent = [address for address in self._settings if address not in self._found]
-        problems += [f"GPU {address} is in the settings and not in this machine" for address in absent]
+        problems += [f"GPU {address} of the settings makes no vGPUs on this host" for address in absent]
         return sorted(found, key=lambda f: f.gpu.address), problems
 
     def _gpu(self, address: PciAddress) -> Found:
-        if address not in self._found:
-            self._discover()
-        if address not in self._found:
-            raise DeviceMissing(f"Host {self._host} has no GPU {address} that vGPUs can be made on.")
-        return self._found[address]
-
-    def _devices(self, found: Found) -> tuple[Device, ...]:
-        """What stands on a GPU now. Raises `DeviceMissing` for one that has fallen off its bus."""
+        """One GPU, and what stands on it at this moment. Raises `DeviceMissing` where it is not there or cannot be read."""
         try:
-            return self._frameworks[found.gpu.framework].devices(found)
-        except OSError as error:
-            self._found.pop(found.gpu.address, None)
-            raise DeviceMissing(f"GPU {found.gpu.address} of host {self._host} cannot be read: {error.strerror}") from error
+            found = self._found.get(address)
+            if found is not None:
+                return dataclasses.replace(found, devices=self._frameworks[found.gpu.framework].devices(found))
+            settings = self._settings.get(address, GpuSettings(address))
+            for framework in self._frameworks.values():
+                found = framework.read(settings)
+                if found is not None:
+                    self._found[address] = found
+                    return found
+        except UNREADABLE as error:
+            self._found.pop(address, None)
+            raise DeviceMissing(f"GPU {address} of host {self._host} cannot be read: {why(error)}") from error
+        raise DeviceMissing(f"Host {self._host} has no GPU {address} that vGPUs can be made on.")
 
-    def _vgpus(self, found: Found, records: Mapping[str, Record]) -> tuple[VgpuReport, ...]:
-        by_parent = {r.parent: r for r in records.values() if r.gpu == found.gpu.address}
+    def _vgpus(self, found: Found) -> tuple[VgpuReport, ...]:
+        records = self._journal.records()
+        on_parent = {r.parent: r for r in records.values()}
         reports = []
-        for device in self._devices(found):
-            record = records.get(device.uuid) if device.uuid is not None else by_parent.get(device.parent)
-            ours = record is not None and (device.uuid is not None or record.type == device.type)
-            uuid = device.uuid or (record.uuid if record is not None and ours else ids.foreign_vf_uuid(self._host, device.parent))
-            server_id = record.server_id if record is not None and ours else None
-            reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours, server_id))
+        for device in found.devices:
+            record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
+            if record is not None and (record.parent, record.type_id) == (device.parent, device.type_id):
+                reports.append(_report(record))
+            else:
+                uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
+                reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False))
         return tuple(reports)
 
     # ------------------------------------------------------------------------------------------------ vGPUs
@@ -124,84 +128,74 @@ class ComputeService:
     def ensure_vgpus(self, call: Call, specs: Sequence[VgpuSpec]) -> tuple[VgpuReport, ...]:
         """Make these vGPUs of one server exist, all or none; those that stand already stay as they are.
 
-        Raises `StaleFence`, `DeviceMissing`, `DeviceForeign`, and `DeviceRefused` with the kernel's errno.
+        The answers are in the order of `specs`. Raises `StaleFence`, `DeviceMissing`, `DeviceForeign`, `HostError` for
+        a journal that cannot be written, and `DeviceRefused` with the kernel's errno.
         """
         if not specs:
             return ()
         with self._lock, self._journal.call(call, specs[0].server_id, self._clock.now()):
-            made: list[Record] = []
-            reports = []
-            try:
-                for gpu in dict.fromkeys(spec.gpu for spec in specs):
-                    reports += self._ensure_on(gpu, [s for s in specs if s.gpu == gpu], made)
-            except Exception:
-                self._take_back(made)
-                raise
-            order = {spec.uuid: index for index, spec in enumerate(specs)}
-            return tuple(sorted(reports, key=lambda r: order[r.uuid]))
+            self._remove_moved(specs)
+            gpus = {address: self._gpu(address) for address in {spec.gpu for spec in specs}}
+            standing = {v.uuid: v for found in gpus.values() for v in self._vgpus(found)}
+            for spec in specs:
+                if spec.uuid in standing and not standing[spec.uuid].ours:
+                    raise DeviceForeign(f"A vGPU {spec.uuid} that is not Lamina's stands on GPU {spec.gpu} already.")
+            planned = self._plan(gpus, [spec for spec in specs if spec.uuid not in standing])
+            if planned:
+                self._journal.put(planned)
+                self._make(gpus, planned)
+            there = standing | {r.uuid: _report(r) for r in planned}
+            return tuple(there[spec.uuid] for spec in specs)
 
-    def _ensure_on(self, address: PciAddress, specs: Sequence[VgpuSpec], made: list[Record]) -> list[VgpuReport]:
-        found = self._gpu(address)
-        framework = self._frameworks[found.gpu.framework]
+    def _remove_moved(self, specs: Sequence[VgpuSpec]) -> None:
+        """Remove what stands elsewhere, or as something else, under the uuid of a vGPU that shall exist."""
         records = self._journal.records()
-        standing = {v.uuid: v for v in self._vgpus(found, records)}
-        taken = {v.parent for v in standing.values()} | {r.parent for r in records.values() if r.uuid not in standing}
-        reports, missing = [], []
-        for spec in specs:
-            there = standing.get(spec.uuid)
-            if there is None:
-                missing.append(spec)
-                continue
-            if not there.ours:
-                raise DeviceForeign(f"A vGPU {spec.uuid} that is not Lamina's stands on {there.parent} already.")
-            reports.append(there)
+        moved = [r for s in specs if (r := records.get(s.uuid)) is not None and (r.gpu, r.type) != (s.gpu, s.type)]
+        for record in moved:
+            self._must_be_free(record)
+            self._remove(record)
+        self._journal.forget([r.uuid for r in moved])
+
+    def _plan(self, gpus: Mapping[PciAddress, Found], specs: Sequence[VgpuSpec]) -> list[Record]:
+        """Where each vGPU goes. Raises `DeviceRefused` where there is no room."""
+        records = self._journal.records()
+        wanted = {spec.uuid for spec in specs}
+        taken = {d.parent for found in gpus.values() for d in found.devices}
+        taken |= {r.parent for r in records.values() if r.uuid not in wanted}
         planned = []
-        for spec in missing:
-            parent = self._parent(found, spec, records.get(spec.uuid), taken)
+        for spec in specs:
+            found = gpus[spec.gpu]
+            vgpu_type = _type(found, spec.type)
+            before = records.get(spec.uuid)
+            parent = _parent(found, taken, (before.parent if before is not None else None, spec.parent))
             taken.add(parent)
-            planned.append(Record(spec.uuid, spec.server_id, address, parent, spec.type))
-        if planned:
-            self._journal.put(planned)
-        for record in planned:
-            made.append(record)
-            framework.create(record.uuid, record.parent, self._type(found, record.type))
-        if planned:
-            now_standing = {v.uuid for v in self._vgpus(found, self._journal.records())}
-            for record in planned:
-                if record.uuid not in now_standing:
-                    raise DeviceMissing(f"The kernel made no vGPU {record.uuid} on {record.parent} and told no error.")
-        return reports + [VgpuReport(r.uuid, r.gpu, r.parent, r.type, ours=True, server_id=r.server_id) for r in planned]
+            planned.append(Record(spec.uuid, spec.server_id, found.gpu.framework, spec.gpu, parent, spec.type, vgpu_type.id))
+        return planned
 
-    def _parent(self, found: Found, spec: VgpuSpec, record: Record | None, taken: set[PciAddress]) -> PciAddress:
-        """The GPU itself, or a free VF: the one it stood on before if that is free."""
-        if found.gpu.virtual_functions is None:
-            return found.gpu.address
-        before = {record.parent} if record is not None else set()
-        wanted = [p for p in (record.parent if record else None, spec.parent) if p is not None]
-        free = [p for p in found.parents if p not in taken or p in before]
-        standing = {d.parent for d in self._devices(found)}
-        free = [p for p in free if p not in standing]
-        for parent in (*wanted, *free):
-            if parent in free:
-                return parent
-        raise DeviceRefused(f"GPU {found.gpu.address} has no free virtual function", errno.ENOSPC)
-
-    def _type(self, found: Found, name: str) -> VgpuType:
+    def _make(self, gpus: Mapping[PciAddress, Found], planned: Sequence[Record]) -> None:
+        touched: list[Record] = []
         try:
-            return found.gpu.type_named(name)
-        except KeyError:
-            raise DeviceRefused(f"GPU {found.gpu.address} does not offer the type {name}", errno.EINVAL) from None
+            for record in planned:
+                framework = self._frameworks[record.framework]
+                if framework.type_id_of(record.uuid, record.parent) is not None:
+                    raise DeviceRefused(f"Somebody else has just set up a vGPU on {record.parent}", errno.EBUSY)
+                touched.append(record)
+                framework.create(record.uuid, record.parent, _type(gpus[record.gpu], record.type))
+                if framework.type_id_of(record.uuid, record.parent) != record.type_id:
+                    raise DeviceMissing(f"The kernel made no vGPU {record.uuid} on {record.parent} and told no error.")
+        except Exception:
+            self._take_back(planned, touched)
+            raise
 
-    def _take_back(self, made: Sequence[Record]) -> None:
+    def _take_back(self, planned: Sequence[Record], touched: Sequence[Record]) -> None:
         """Undo a part of a call; what cannot be taken back stays in the journal as ours, to be released later."""
-        gone = []
-        for record in reversed(made):
+        left = set()
+        for record in reversed(touched):
             try:
                 self._remove(record)
             except DeviceRefused:
-                continue
-            gone.append(record.uuid)
-        self._journal.forget(gone)
+                left.add(record.uuid)
+        self._journal.forget([r.uuid for r in planned if r.uuid not in left])
 
     def release_vgpus(self, call: Call, server_id: str, uuids: Sequence[str]) -> None:
         """Make these vGPUs of a server not exist. What the journal does not know as that server's is left alone.
@@ -219,8 +213,7 @@ class ComputeService:
                         self._remove(record)
                         gone.append(uuid)
             finally:
-                if gone:
-                    self._journal.forget(gone)
+                self._journal.forget(gone)
 
     def _must_be_free(self, record: Record) -> None:
         for domain in self._hypervisor.domains():
@@ -229,12 +222,9 @@ class ComputeService:
 
     def _remove(self, record: Record) -> None:
         """Remove what stands where the journal says, if it is still what the journal says."""
-        found = self._gpu(record.gpu)
-        framework = self._frameworks[found.gpu.framework]
-        for device in self._devices(found):
-            same = device.uuid == record.uuid if device.uuid is not None else device.parent == record.parent
-            if same and device.type == record.type:
-                framework.remove(record.uuid, record.parent)
+        framework = self._frameworks[record.framework]
+        if framework.type_id_of(record.uuid, record.parent) == record.type_id:
+            framework.remove(record.uuid, record.parent)
 
     # ------------------------------------------------------------------------------------------------ domains
 
@@ -247,8 +237,8 @@ class ComputeService:
                 record = records.get(uuid)
                 if record is None or record.server_id != spec.server_id:
                     raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
-                framework = self._frameworks[self._gpu(record.gpu).gpu.framework]
-                devices.append(port.Device(uuid, framework.framework, framework.handle(uuid, record.parent)))
+                handle = self._frameworks[record.framework].handle(uuid, record.parent)
+                devices.append(port.Device(uuid, record.framework, handle))
             return self._hypervisor.ensure(spec, devices)
 
     def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
@@ -260,3 +250,24 @@ class ComputeService:
         """Raises `StaleFence`, `HypervisorError`."""
         with self._lock, self._journal.call(call, server_id, self._clock.now()):
             self._hypervisor.remove(server_id)
+
+
+def _report(record: Record) -> VgpuReport:
+    return VgpuReport(record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id)
+
+
+def _type(found: Found, name: str) -> VgpuType:
+    try:
+        return found.gpu.type_named(name)
+    except KeyError:
+        raise DeviceRefused(f"GPU {found.gpu.address} does not offer the type {name}", errno.EINVAL) from None
+
+
+def _parent(found: Found, taken: Container[PciAddress], preferred: Iterable[PciAddress | None]) -> PciAddress:
+    """The GPU itself, or a free VF: one of the preferred ones, if one is free."""
+    if found.gpu.virtual_functions is None:
+        return found.gpu.address
+    free = [parent for parent in found.parents if parent not in taken]
+    if not free:
+        raise DeviceRefused(f"GPU {found.gpu.address} has no free virtual function", errno.ENOSPC)
+    return next((parent for parent in preferred if parent in free), free[0])

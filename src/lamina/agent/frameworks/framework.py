@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from lamina.agent.sysfs import Sysfs, join
 from lamina.model import catalog
+from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, DeviceRefused
 from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
 
 PCI = "/sys/bus/pci/devices"
+#: a device may be busy for a short while after its domain has gone: tries, and seconds between them
+CLEAR_TRIES = 10
+CLEAR_PAUSE = 1.0
+#: what reading a GPU can end in when it vanishes meanwhile, or when its files hold what no driver is known to write
+UNREADABLE = (OSError, ValueError, BadRequest)
+
+_VIRTUAL_FUNCTION = re.compile(r"virtfn[0-9]+")
+_BUSY = (errno.EBUSY, errno.EAGAIN)
 
 T = TypeVar("T")
 
@@ -23,6 +34,9 @@ class Device:
 
     uuid: str | None
     parent: PciAddress
+    #: the kernel's id of its type
+    type_id: str
+    #: the type's name, or None where the GPU is not known to offer it
     type: str | None
 
 
@@ -35,6 +49,8 @@ class Found:
     #: instances of each type, by name, that the kernel would still make
     available: Mapping[str, int]
     devices: tuple[Device, ...]
+    #: sentences about what the operator asked for and this GPU does not have
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,20 +62,32 @@ class Discovery:
 
 
 class FrameworkPort(Protocol):
-    """One way of making vGPUs. Every refusal of the kernel is a `DeviceRefused` with its errno."""
+    """One way of making vGPUs."""
 
     framework: Framework
 
-    def discover(self, settings: Mapping[PciAddress, GpuSettings]) -> Discovery: ...
-
-    def devices(self, found: Found) -> tuple[Device, ...]:
-        """What stands on a discovered GPU at this moment."""
+    def addresses(self) -> list[PciAddress]:
+        """GPUs that may well be of this framework. Raises one of `UNREADABLE`."""
         ...
 
-    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None: ...
+    def read(self, settings: GpuSettings) -> Found | None:
+        """The GPU of that address now, or None where it makes no vGPUs this way. Raises one of `UNREADABLE`."""
+        ...
+
+    def devices(self, found: Found) -> tuple[Device, ...]:
+        """What stands on a GPU at this moment. Raises one of `UNREADABLE`."""
+        ...
+
+    def type_id_of(self, uuid: str, parent: PciAddress) -> str | None:
+        """The kernel's id of the type of the vGPU there, or None where there is none. Raises `DeviceRefused`."""
+        ...
+
+    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
+        """Raises `DeviceRefused` with the kernel's errno; whether the vGPU is there all the same, only a look can tell."""
+        ...
 
     def remove(self, uuid: str, parent: PciAddress) -> None:
-        """Nothing is done where nothing stands."""
+        """Nothing is done where nothing stands. Raises `DeviceRefused` with the kernel's errno."""
         ...
 
     def handle(self, uuid: str, parent: PciAddress) -> str:
@@ -67,8 +95,51 @@ class FrameworkPort(Protocol):
         ...
 
 
+def discover(framework: FrameworkPort, settings: Mapping[PciAddress, GpuSettings]) -> Discovery:
+    """Every GPU of a framework; one that cannot be read becomes a sentence, and the others stay."""
+    gpus, problems = [], []
+    try:
+        addresses = framework.addresses()
+    except UNREADABLE as error:
+        return Discovery((), (f"The GPUs that make vGPUs by {framework.framework} cannot be listed: {why(error)}",))
+    for address in addresses:
+        try:
+            found = framework.read(settings.get(address, GpuSettings(address)))
+        except UNREADABLE as error:
+            problems.append(f"GPU {address} cannot be read: {why(error)}")
+            continue
+        if found is not None:
+            gpus.append(found)
+            problems.extend(found.problems)
+    return Discovery(tuple(gpus), tuple(problems))
+
+
+def why(error: Exception) -> str:
+    """What went wrong, for a person: an errno's text, or the sentence of another error."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def refused(what: str, error: OSError) -> DeviceRefused:
-    return DeviceRefused(f"The kernel refused to {what}: {error.strerror}", error.errno or 0)
+    return DeviceRefused(f"The kernel refused to {what}: {why(error)}", error.errno or 0)
+
+
+def clear(clock: Clock, what: str, stands: Callable[[], bool], write: Callable[[], None]) -> None:
+    """Remove what stands, patient with a device that is busy; an error after which nothing stands is none.
+
+    Raises `DeviceRefused` with the kernel's errno.
+    """
+    for left in reversed(range(CLEAR_TRIES)):
+        if not stands():
+            return
+        try:
+            write()
+            return
+        except OSError as error:
+            if not stands():
+                return
+            if error.errno not in _BUSY or not left:
+                raise refused(what, error) from error
+        clock.sleep(CLEAR_PAUSE)
 
 
 def parse_addresses(names: Iterable[str]) -> list[PciAddress]:
@@ -96,9 +167,17 @@ def optional(read: Callable[[], T], default: T) -> T:
 
 
 def physical_function(sysfs: Sysfs, address: PciAddress) -> PciAddress:
-    """The PF of a VF; any other function is its own."""
-    path = join(PCI, str(address), "physfn")
-    return PciAddress.parse(sysfs.link(path)) if sysfs.exists(path) else address
+    """The PF of a VF; any other function, and one that vanishes meanwhile, is its own."""
+    try:
+        return PciAddress.parse(sysfs.link(join(PCI, str(address), "physfn")))
+    except OSError:
+        return address
+
+
+def virtual_functions(sysfs: Sysfs, address: PciAddress) -> list[PciAddress]:
+    """The enabled VFs of a PF, in the order of their addresses. Raises OSError."""
+    folder = join(PCI, str(address))
+    return sorted(PciAddress.parse(sysfs.link(join(folder, n))) for n in sysfs.list(folder) if _VIRTUAL_FUNCTION.fullmatch(n))
 
 
 def card_of(sysfs: Sysfs, address: PciAddress) -> tuple[str, str, catalog.Card | None]:
@@ -110,38 +189,35 @@ def card_of(sysfs: Sysfs, address: PciAddress) -> tuple[str, str, catalog.Card |
 
 def describe(
     sysfs: Sysfs,
-    address: PciAddress,
     framework: Framework,
     types: Sequence[VgpuType],
     settings: GpuSettings,
-    virtual_functions: int | None,
-) -> tuple[Gpu, list[str]]:
+    functions: int | None,
+) -> tuple[Gpu, tuple[str, ...]]:
     """The facts of one GPU from its PCI attributes, its types and the operator's settings, and what is wrong with these.
 
-    Raises OSError when the GPU vanishes meanwhile.
+    ``functions`` is how many VFs it has, if it has any. Raises one of `UNREADABLE`.
     """
+    address = settings.address
     vendor, device, card = card_of(sysfs, address)
     numa_node = int(optional(lambda: pci_file(sysfs, address, "numa_node"), "-1"))
     partitioning = Partitioning.SAME_SIZE if vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
-    if card is not None:
-        framebuffer_mb = card.framebuffer_mb
-    else:
-        framebuffer_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
+    pool_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
     enabled, problems = _enabled(address, types, settings)
     gpu = Gpu(
         address=address,
         model=card.board if card is not None else f"PCI {vendor}:{device}",
         framework=framework,
         partitioning=partitioning,
-        framebuffer_mb=framebuffer_mb,
+        framebuffer_mb=card.framebuffer_mb if card is not None else pool_mb,
         types=tuple(types),
         enabled_types=tuple(t.name for t in enabled),
         resource_class=settings.resource_class,
         max_instances=settings.max_instances,
-        virtual_functions=virtual_functions,
+        virtual_functions=functions,
         numa_node=numa_node if numa_node >= 0 else None,
     )
-    return gpu, problems
+    return gpu, tuple(problems)
 
 
 def _enabled(address: PciAddress, types: Sequence[VgpuType], settings: GpuSettings) -> tuple[list[VgpuType], list[str]]:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from lamina.agent.frameworks.framework import Device, Discovery, Found, describe, optional, parse_addresses, physical_function, refused
+from lamina.agent.frameworks.framework import (
+    PCI,
+    Device,
+    Found,
+    clear,
+    describe,
+    optional,
+    parse_addresses,
+    physical_function,
+    refused,
+    virtual_functions,
+)
 from lamina.agent.sysfs import Sysfs, join
 from lamina.model import ids
-from lamina.model.gpus import Framework, GpuSettings, VgpuType, framebuffer_of_name
+from lamina.model.clock import Clock
+from lamina.model.gpus import Framework, Gpu, GpuSettings, VgpuType, framebuffer_of_name
 from lamina.model.ids import PciAddress
 
 PARENTS = "/sys/class/mdev_bus"
@@ -23,36 +35,34 @@ TYPES = "mdev_supported_types"
 _FRAMEBUFFER = re.compile(r"framebuffer=(\d+)M")
 _MOST = re.compile(r"max_instance=(\d+)")
 
+#: uuid, parent, the kernel's id of the type
+Standing = tuple[str, PciAddress, str]
+
 
 class Mdev:
     """vGPUs as mediated devices, over a `Sysfs`."""
 
     framework = Framework.MDEV
 
-    def __init__(self, sysfs: Sysfs) -> None:
+    def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
         self._sysfs = sysfs
+        self._clock = clock
 
-    def discover(self, settings: Mapping[PciAddress, GpuSettings]) -> Discovery:
-        by_gpu: dict[PciAddress, list[PciAddress]] = {}
-        problems: list[str] = []
-        for parent in parse_addresses(optional(lambda: self._sysfs.list(PARENTS), [])):
-            try:
-                by_gpu.setdefault(physical_function(self._sysfs, parent), []).append(parent)
-            except OSError as error:
-                problems.append(f"GPU {parent} cannot be read: {error.strerror}")
-        gpus = []
-        for address, parents in sorted(by_gpu.items()):
-            try:
-                found, wrong = self._gpu(address, tuple(parents), settings.get(address, GpuSettings(address)))
-            except OSError as error:
-                problems.append(f"GPU {address} cannot be read: {error.strerror}")
-                continue
-            gpus.append(found)
-            problems.extend(wrong)
-        return Discovery(tuple(gpus), tuple(problems))
+    # ------------------------------------------------------------------------------------------------ what is there
 
-    def _gpu(self, address: PciAddress, parents: tuple[PciAddress, ...], settings: GpuSettings) -> tuple[Found, list[str]]:
-        names: dict[str, str] = {}  # kernel id -> name
+    def addresses(self) -> list[PciAddress]:
+        parents = parse_addresses(optional(lambda: self._sysfs.list(PARENTS), []))
+        return sorted({physical_function(self._sysfs, parent) for parent in parents})
+
+    def read(self, settings: GpuSettings) -> Found | None:
+        address = settings.address
+        if not self._sysfs.exists(join(PCI, str(address))) or self._sysfs.exists(join(PCI, str(address), "physfn")):
+            return None
+        functions = [f for f in virtual_functions(self._sysfs, address) if self._sysfs.exists(join(PARENTS, str(f)))]
+        if not functions and not self._sysfs.exists(join(PARENTS, str(address))):
+            return None
+        parents = tuple(functions) or (address,)
+        names: dict[str, str] = {}  # by the kernel's id
         free: dict[str, int] = {}
         for parent in parents:
             folder = join(PARENTS, str(parent), TYPES)
@@ -60,24 +70,18 @@ class Mdev:
                 if type_id not in names:
                     names[type_id] = self._name(join(folder, type_id, "name"), type_id)
                 free[type_id] = free.get(type_id, 0) + int(self._sysfs.read(join(folder, type_id, "available_instances")))
-        raw = [d for parent in parents for d in self._on_parent(parent)]
-        types = [self._type(parents[0], type_id, name, free[type_id], raw, settings) for type_id, name in sorted(names.items())]
-        of_id = {t.id: t for t in types}
-        virtual_functions = len(parents) if parents != (address,) else None
-        gpu, problems = describe(self._sysfs, address, self.framework, types, settings, virtual_functions)
-        devices = tuple(Device(uuid, parent, of_id[t].name if t in of_id else None) for uuid, parent, t in raw)
+        standing = self._standing(parents)
+        types = [self._type(parents[0], type_id, name, free[type_id], standing, settings) for type_id, name in sorted(names.items())]
+        gpu, problems = describe(self._sysfs, self.framework, types, settings, len(functions) or None)
         # on VFs the sum says how many VFs would take one, which is more than the GPU does; the partitioner knows the GPU
-        available = {of_id[type_id].name: count for type_id, count in free.items()}
-        return Found(gpu, parents, available, devices), problems
+        available = {t.name: free[t.id] for t in types}
+        return Found(gpu, parents, available, _devices(gpu, standing), problems)
+
+    def devices(self, found: Found) -> tuple[Device, ...]:
+        return _devices(found.gpu, self._standing(found.parents))
 
     def _type(
-        self,
-        parent: PciAddress,
-        type_id: str,
-        name: str,
-        available: int,
-        raw: list[tuple[str, PciAddress, str]],
-        settings: GpuSettings,
+        self, parent: PciAddress, type_id: str, name: str, available: int, standing: list[Standing], settings: GpuSettings
     ) -> VgpuType:
         """The facts of a type: the operator's, the driver's description, the name's grammar, in this order."""
         said = next((t for t in settings.types if t.called(type_id) or t.called(name)), None)
@@ -90,25 +94,31 @@ class Mdev:
             id=type_id,
             name=name,
             framebuffer_mb=int(framebuffer[1]) if framebuffer else framebuffer_of_name(name) or 1,
-            max_instances=int(most[1]) if most else available + sum(1 for _, _, t in raw if t == type_id),
+            max_instances=int(most[1]) if most else available + sum(1 for _, _, t in standing if t == type_id),
         )
 
     def _name(self, path: str, type_id: str) -> str:
         """The name file is optional in the kernel's interface; without it the id serves."""
-        return optional(lambda: self._sysfs.read(path).strip(), type_id)
+        return optional(lambda: self._sysfs.read(path).strip(), "") or type_id
 
-    def devices(self, found: Found) -> tuple[Device, ...]:
-        of_id = {t.id: t.name for t in found.gpu.types}
-        return tuple(Device(uuid, parent, of_id.get(t)) for p in found.parents for uuid, parent, t in self._on_parent(p))
-
-    def _on_parent(self, parent: PciAddress) -> list[tuple[str, PciAddress, str]]:
-        """(uuid, parent, kernel's type id) of the mdevs on one parent."""
+    def _standing(self, parents: Iterable[PciAddress]) -> list[Standing]:
         found = []
-        for name in self._sysfs.list(join(PARENTS, str(parent))):
-            if ids.is_uuid(name):
-                type_id = self._sysfs.link(join(PARENTS, str(parent), name, "mdev_type"))
-                found.append((ids.parse_uuid(name), parent, type_id))
+        for parent in parents:
+            for name in self._sysfs.list(join(PARENTS, str(parent))):
+                if ids.is_uuid(name):
+                    type_id = self._sysfs.link(join(PARENTS, str(parent), name, "mdev_type"))
+                    found.append((ids.parse_uuid(name), parent, type_id))
         return found
+
+    def type_id_of(self, uuid: str, parent: PciAddress) -> str | None:
+        try:
+            return self._sysfs.link(join(PARENTS, str(parent), uuid, "mdev_type"))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            raise refused(f"tell of the vGPU {uuid} on {parent}", error) from error
+
+    # ------------------------------------------------------------------------------------------------ making and removing
 
     def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
         try:
@@ -117,13 +127,17 @@ class Mdev:
             raise refused(f"make a vGPU of type {vgpu_type.name} on {parent}", error) from error
 
     def remove(self, uuid: str, parent: PciAddress) -> None:
-        try:
-            if self._sysfs.exists(join(DEVICES, uuid)):
-                self._sysfs.write(join(DEVICES, uuid, "remove"), "1")
-        except OSError as error:
-            # somebody else's removal, or the parent's end, has done it
-            if error.errno not in (errno.ENODEV, errno.ENOENT) or self._sysfs.exists(join(DEVICES, uuid)):
-                raise refused(f"remove the vGPU {uuid} from {parent}", error) from error
+        clear(
+            self._clock,
+            f"remove the vGPU {uuid} from {parent}",
+            stands=lambda: self.type_id_of(uuid, parent) is not None,
+            write=lambda: self._sysfs.write(join(DEVICES, uuid, "remove"), "1"),
+        )
 
     def handle(self, uuid: str, parent: PciAddress) -> str:
         return uuid
+
+
+def _devices(gpu: Gpu, standing: Iterable[Standing]) -> tuple[Device, ...]:
+    name_of = {t.id: t.name for t in gpu.types}
+    return tuple(Device(uuid, parent, type_id, name_of.get(type_id)) for uuid, parent, type_id in standing)

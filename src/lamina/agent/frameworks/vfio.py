@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from lamina.agent.frameworks.framework import (
     PCI,
     Device,
-    Discovery,
     Found,
     card_of,
+    clear,
     describe,
     optional,
     parse_addresses,
-    physical_function,
     refused,
+    virtual_functions,
 )
 from lamina.agent.sysfs import Sysfs, join
 from lamina.model.clock import Clock
@@ -28,10 +28,8 @@ from lamina.model.gpus import Framework, Gpu, GpuSettings, VgpuType, framebuffer
 from lamina.model.ids import PciAddress
 from lamina.model.partitioners import MOST_VGPUS
 
+#: what ``current_vgpu_type`` holds where no vGPU stands, and what clears it
 NONE = "0"
-#: a VF may be busy for a short while after its domain has gone: tries, and seconds between them
-CLEAR_TRIES = 10
-CLEAR_PAUSE = 1.0
 
 
 def parse_creatable(text: str) -> dict[str, str]:
@@ -53,59 +51,63 @@ class Vfio:
         self._sysfs = sysfs
         self._clock = clock
 
-    def discover(self, settings: Mapping[PciAddress, GpuSettings]) -> Discovery:
-        by_gpu: dict[PciAddress, list[PciAddress]] = {}
-        problems: list[str] = []
-        for function in parse_addresses(optional(lambda: self._sysfs.list(PCI), [])):
-            try:
-                if self._sysfs.exists(self._file(function, "current_vgpu_type")):
-                    by_gpu.setdefault(physical_function(self._sysfs, function), []).append(function)
-            except OSError as error:
-                problems.append(f"GPU {function} cannot be read: {error.strerror}")
-        gpus = []
-        for address, functions in sorted(by_gpu.items()):
-            try:
-                found, wrong = self._gpu(address, tuple(functions), settings.get(address, GpuSettings(address)))
-            except OSError as error:
-                problems.append(f"GPU {address} cannot be read: {error.strerror}")
-                continue
-            gpus.append(found)
-            problems.extend(wrong)
-        return Discovery(tuple(gpus), tuple(problems))
+    # ------------------------------------------------------------------------------------------------ what is there
 
-    def _gpu(self, address: PciAddress, functions: tuple[PciAddress, ...], settings: GpuSettings) -> tuple[Found, list[str]]:
+    def addresses(self) -> list[PciAddress]:
+        functions = parse_addresses(optional(lambda: self._sysfs.list(PCI), []))
+        return [f for f in functions if self._sysfs.exists(join(PCI, str(f), "virtfn0"))]
+
+    def read(self, settings: GpuSettings) -> Found | None:
+        address = settings.address
+        if not self._sysfs.exists(join(PCI, str(address))):
+            return None
+        functions = [f for f in virtual_functions(self._sysfs, address) if self._sysfs.exists(self._file(f, "current_vgpu_type"))]
+        if not functions:
+            return None
         current = {f: self._current(f) for f in functions}
-        idle = [f for f in functions if current[f] == NONE]
-        # the driver's rule is the GPU's, so that every idle VF lists the same types
-        listed = parse_creatable(self._sysfs.read(self._file(idle[0], "creatable_vgpu_types"))) if idle else {}
-        types = self._types(address, listed, settings)
-        gpu, problems = describe(self._sysfs, address, self.framework, types, settings, len(functions))
-        available = {t.name: len(idle) if t.id in listed else 0 for t in types}
-        return Found(gpu, functions, available, self._present(gpu, current)), problems
-
-    def _types(self, address: PciAddress, listed: Mapping[str, str], settings: GpuSettings) -> list[VgpuType]:
-        card = card_of(self._sysfs, address)[2]
-        known = {t.id: t for t in (card.types if card is not None else ())}
-        # what the operator says by name gets the number the driver lists it under, if an idle VF lists it
-        number = {name: type_id for type_id, name in listed.items()}
-        for said in settings.types:
-            type_id = number.get(said.name, said.id)
-            if type_id.isdecimal():
-                known[type_id] = VgpuType(type_id, said.name, said.framebuffer_mb, said.max_instances)
-        for type_id, name in listed.items():
-            if type_id not in known:
-                framebuffer_mb = framebuffer_of_name(name)
-                if framebuffer_mb is not None:
-                    whole = card.framebuffer_mb if card is not None else framebuffer_mb * MOST_VGPUS
-                    known[type_id] = VgpuType(type_id, name, framebuffer_mb, min(MOST_VGPUS, whole // framebuffer_mb))
-        return [known[type_id] for type_id in sorted(known, key=int)]
+        texts = [self._sysfs.read(self._file(f, "creatable_vgpu_types")) for f in functions if current[f] == NONE]
+        of_text = {text: parse_creatable(text) for text in set(texts)}  # idle VFs of one GPU mostly list the same
+        idle = [of_text[text] for text in texts]
+        types = self._types(address, {type_id: name for listed in idle for type_id, name in listed.items()}, settings)
+        gpu, problems = describe(self._sysfs, self.framework, types, settings, len(functions))
+        available = {t.name: sum(1 for listed in idle if t.id in listed) for t in types}
+        return Found(gpu, tuple(functions), available, _devices(gpu, current), problems)
 
     def devices(self, found: Found) -> tuple[Device, ...]:
-        return self._present(found.gpu, {f: self._current(f) for f in found.parents})
+        return _devices(found.gpu, {f: self._current(f) for f in found.parents})
 
-    def _present(self, gpu: Gpu, current: Mapping[PciAddress, str]) -> tuple[Device, ...]:
-        of_id = {t.id: t.name for t in gpu.types}
-        return tuple(Device(None, f, of_id.get(type_id)) for f, type_id in current.items() if type_id != NONE)
+    def _types(self, address: PciAddress, listed: Mapping[str, str], settings: GpuSettings) -> list[VgpuType]:
+        """The catalog's, then the operator's, under the numbers by which the driver lists them; then what else is listed."""
+        card = card_of(self._sysfs, address)[2]
+        types: dict[str, VgpuType] = {}  # by name
+        for fact in (*(card.types if card is not None else ()), *settings.types):
+            type_id = next((number for number, name in listed.items() if fact.called(name)), fact.id)
+            if type_id.isascii() and type_id.isdecimal():
+                types[fact.name] = VgpuType(type_id, fact.name, fact.framebuffer_mb, fact.max_instances)
+        known = {t.id for t in types.values()}
+        for type_id, name in listed.items():
+            framebuffer_mb = framebuffer_of_name(name)
+            if type_id not in known and framebuffer_mb is not None:
+                whole = card.framebuffer_mb if card is not None else framebuffer_mb * MOST_VGPUS
+                types[name] = VgpuType(type_id, name, framebuffer_mb, max(1, min(MOST_VGPUS, whole // framebuffer_mb)))
+        return sorted(types.values(), key=lambda t: int(t.id))
+
+    def type_id_of(self, uuid: str, parent: PciAddress) -> str | None:
+        try:
+            type_id = self._current(parent)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            raise refused(f"tell of the vGPU on {parent}", error) from error
+        return None if type_id == NONE else type_id
+
+    def _current(self, function: PciAddress) -> str:
+        return self._sysfs.read(self._file(function, "current_vgpu_type")).strip()
+
+    def _file(self, function: PciAddress, name: str) -> str:
+        return join(PCI, str(function), "nvidia", name)
+
+    # ------------------------------------------------------------------------------------------------ making and removing
 
     def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
         try:
@@ -114,21 +116,17 @@ class Vfio:
             raise refused(f"make a vGPU of type {vgpu_type.name} on {parent}", error) from error
 
     def remove(self, uuid: str, parent: PciAddress) -> None:
-        for left in reversed(range(CLEAR_TRIES)):
-            try:
-                if self._current(parent) != NONE:
-                    self._sysfs.write(self._file(parent, "current_vgpu_type"), NONE)
-                return
-            except OSError as error:
-                if error.errno != errno.EBUSY or not left:
-                    raise refused(f"clear the vGPU on {parent}", error) from error
-            self._clock.sleep(CLEAR_PAUSE)
+        clear(
+            self._clock,
+            f"clear the vGPU on {parent}",
+            stands=lambda: self.type_id_of(uuid, parent) is not None,
+            write=lambda: self._sysfs.write(self._file(parent, "current_vgpu_type"), NONE),
+        )
 
     def handle(self, uuid: str, parent: PciAddress) -> str:
         return str(parent)
 
-    def _current(self, function: PciAddress) -> str:
-        return self._sysfs.read(self._file(function, "current_vgpu_type")).strip()
 
-    def _file(self, function: PciAddress, name: str) -> str:
-        return join(PCI, str(function), "nvidia", name)
+def _devices(gpu: Gpu, current: Mapping[PciAddress, str]) -> tuple[Device, ...]:
+    name_of = {t.id: t.name for t in gpu.types}
+    return tuple(Device(None, f, type_id, name_of.get(type_id)) for f, type_id in current.items() if type_id != NONE)

@@ -54,6 +54,9 @@ class Link:
 Folder = Mapping[str, Callable[[], "Node"]]
 Node = File | Link | Folder
 
+#: the first line of ``creatable_vgpu_types``
+HEADER = "ID    : vGPU Name\n"
+
 #: raises an OSError in place of a write, or after it: (path, text) -> None
 Fault = Callable[[str, str], None]
 
@@ -81,6 +84,8 @@ class SimulatedKernel:
             if card.gpu.framework is Framework.MDEV
             for name in self._parent_names[card.gpu.address]
         }
+        #: what an idle VF of a GPU lists, and for which layout this was found out
+        self._listings: dict[PciAddress, tuple[Layout, str]] = {}
         #: called before and after the effect of every write; fault tests raise here
         self.before_write: Fault = lambda path, text: None
         self.after_write: Fault = lambda path, text: None
@@ -261,10 +266,16 @@ class SimulatedKernel:
         }
 
     def _creatable(self, card: Card, function: PciAddress) -> str:
+        return HEADER if self._busy(function) else self._listing(card)
+
+    def _listing(self, card: Card) -> str:
         layout = self._layout(card)
-        idle = not self._busy(function)
-        listed = [t for t in card.gpu.types if idle and partitioners.kernel_room(card.gpu, layout, t)]
-        return "ID    : vGPU Name\n" + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
+        known = self._listings.get(card.gpu.address)
+        if known is None or known[0] != layout:
+            listed = [t for t in card.gpu.types if partitioners.kernel_room(card.gpu, layout, t)]
+            known = layout, HEADER + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
+            self._listings[card.gpu.address] = known
+        return known[1]
 
     def _set_type(self, card: Card, function: PciAddress, said: str) -> None:
         number, key = said.strip(), str(function)
