@@ -74,7 +74,10 @@ def command() -> None:
 @click.option("--rounds", type=click.IntRange(1, 10000), default=50, show_default=True, help="How many servers go through their life.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def operations(rounds: int, as_json: bool) -> None:
-    """Create, resize, confirm and delete servers on an instance of its own, over HTTP, one after the other."""
+    """Measure the life of servers.
+
+    They are created, resized, confirmed and deleted on an instance of its own, over HTTP, one after the other.
+    """
     from lamina.cli.client import Client
     from lamina.cli.console import print_json
     from lamina.cli.instance import temporary_instance

@@ -23,7 +23,10 @@ def command() -> None:
 @_json
 @click.option("--host", metavar="NAME", help="This host only.")
 def show(state: Path | None, as_json: bool, host: str | None) -> None:
-    """Every GPU as a bar of slots, and how many more vGPUs of each type would fit."""
+    """Draw every GPU as a bar of slots.
+
+    Beside each host stands how many more vGPUs of each type would fit there.
+    """
     from lamina.cli.client import Client
     from lamina.cli.console import console, print_json
 
@@ -53,7 +56,10 @@ def show(state: Path | None, as_json: bool, host: str | None) -> None:
 @_state
 @_json
 def reboot(host: str, state: Path | None, as_json: bool) -> None:
-    """Press the power switch of the simulated machine HOST; its servers come back with the same vGPUs."""
+    """Reboot the simulated machine HOST.
+
+    Its servers come back by themselves, with the same vGPUs.
+    """
     from lamina.cli.client import Client
     from lamina.cli.console import print_json
 

@@ -24,7 +24,10 @@ def command() -> None:
 @click.option("--server", metavar="ID", help="Every operation of this server, ended ones too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_operations(state: Path | None, server: str | None, as_json: bool) -> None:
-    """Operations that have not ended, or every one of a server."""
+    """List operations that have not ended.
+
+    With --server, every operation of that server.
+    """
     from lamina.cli.client import Client
     from lamina.cli.console import console, print_json
 
@@ -59,7 +62,10 @@ def row(operation: dict[str, Any]) -> tuple[str, ...]:
 @click.argument("operation")
 @_state
 def resume(operation: str, state: Path | None) -> None:
-    """Let the stuck operation OPERATION try again, once what stopped it has been mended."""
+    """Let a stuck OPERATION try again.
+
+    Mend first what stopped it; repeating a step is always safe.
+    """
     from lamina.cli.client import Client
 
     with Client.connect(state or default_state()) as client:
@@ -72,7 +78,10 @@ def resume(operation: str, state: Path | None) -> None:
 @_state
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the operation.")
 def abandon(operation: str, state: Path | None, reason: str) -> None:
-    """Give the stuck operation OPERATION up; what it has left on hosts is yours to clear."""
+    """Give a stuck OPERATION up.
+
+    What it has left on hosts is yours to clear.
+    """
     from lamina.cli.client import Client
 
     if not 1 <= len(reason.strip()) <= 1000:
