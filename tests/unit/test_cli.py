@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from lamina.cli import bench, demo_plan, fleet, operation
+from lamina.cli import bench, demo_checks, demo_plan, fleet, operation
 from lamina.cli.client import Client, read_cloud, sentence_of
 from lamina.cli.main import VERBS, group
 from lamina.cli.state import default_state
@@ -254,6 +254,36 @@ def test_the_demo_says_when_there_is_no_room(gpus: list[dict[str, Any]]) -> None
 def test_one_type_for_both_is_counted_once() -> None:
     assert demo_plan.DemoPlan("VGPU", "a", "a").held(small=2, large=1) == {"a": 3}
     assert demo_plan.DemoPlan("VGPU", "a", "b").held(small=2, large=1) == {"a": 2, "b": 1}
+
+
+# ---------------------------------------------------------------------------------------------------- what the demo checks
+
+
+def vgpu(**what: Any) -> dict[str, Any]:
+    return {"uuid": "u1", "type": "a", "host": "host1", "state": "attached", "on_host": True} | what
+
+
+@pytest.mark.parametrize(
+    ("vgpus", "used", "paid", "why"),
+    [
+        ([vgpu()], 1, 1, None),
+        ([], 1, 1, "have no vGPU and should have 1 x a"),
+        ([vgpu(), vgpu(uuid="u2")], 2, 2, "have 2 x a and should have 1 x a"),
+        ([vgpu(type="b")], 1, 1, "have 1 x b and should have 1 x a"),
+        ([vgpu(on_host=False)], 1, 1, "not on its host"),
+        ([vgpu(on_host=None)], 1, 1, "not on its host"),
+        ([vgpu()], 1, 2, "holds 1 vGPUs and allocations pay for 2"),
+    ],
+)
+def test_the_demo_sees_what_is_not_so(vgpus: list[dict[str, Any]], used: int, paid: int, why: str | None) -> None:
+    told = demo_checks.disagreement({"a": 1}, vgpus, [GPU | {"used": used}], {"p": paid})
+    assert told is None if why is None else why in (told or "")
+
+
+@pytest.mark.parametrize("now", [[], [vgpu(uuid="u2")], [vgpu(type="b")], [vgpu(on_host=False)], [vgpu(state="present")]])
+def test_the_demo_sees_what_has_not_come_back(now: list[dict[str, Any]]) -> None:
+    assert demo_checks.came_back([vgpu()], [vgpu()])
+    assert not demo_checks.came_back([vgpu()], now)
 
 
 # ---------------------------------------------------------------------------------------------------- the benchmark's figures

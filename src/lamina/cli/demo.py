@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lamina.cli.demo_checks import came_back, disagreement
 from lamina.cli.demo_plan import DemoPlan, plan
 from lamina.cli.state import default_state
 from lamina.model.errors import LaminaError, NotFound, Unavailable
@@ -127,19 +128,16 @@ class Demo:
             self._out.print(f"   and {len(hosts) - 10} more hosts")
 
     def _reboot(self, server: str, chosen: DemoPlan) -> None:
-        before = {v["uuid"]: v for v in self._vgpus()}
-        host = next(v["host"] for v in before.values() if v["server_id"] == server)
+        before = self._vgpus()
+        host = next(v["host"] for v in before if v["server_id"] == server)
         self._client.call("fleet", "POST", f"/hosts/{host}/reboot")
-        self._until(lambda: self._rest(before), f"after the reboot of {host} its servers have not come back with the same vGPUs")
+        self._until(
+            lambda: came_back(before, self._vgpus()) and not self._under_way(),
+            lambda: f"after the reboot of {host} its servers have not come back with the same vGPUs",
+        )
         for one in self._servers:
             self._wait(one, "ACTIVE")
         self._check(f"Host {host} rebooted: the same vGPUs are back, by uuid", chosen.held(small=1, large=1))
-
-    def _rest(self, before: dict[str, dict[str, Any]]) -> bool:
-        """Whether the demo's vGPUs are those of `before`, type by type, and the hosts have them, held by their servers."""
-        now = {v["uuid"]: v for v in self._vgpus()}
-        same = {u: v["type"] for u, v in now.items()} == {u: v["type"] for u, v in before.items()}
-        return same and all(v["on_host"] and v["state"] == "attached" for v in now.values()) and not self._under_way()
 
     def _under_way(self) -> bool:
         operations = self._client.call("fleet", "GET", "/operations")["operations"]
@@ -159,32 +157,21 @@ class Demo:
         self._draw()
 
     def _disagreement(self, expected: dict[str, int]) -> str | None:
-        """What is not as it should be, or None. `expected` is type -> number of the demo's vGPUs."""
         vgpus = self._vgpus()
-        recorded: dict[str, int] = {}
-        for vgpu in vgpus:
-            recorded[vgpu["type"]] = recorded.get(vgpu["type"], 0) + 1
-            self._touched.add((vgpu["host"], vgpu["gpu"]))
-        if recorded != expected:
-            return f"the demo's servers have {recorded or 'no vGPUs'} and should have {expected or 'none'}"
-        missing = [v["uuid"] for v in vgpus if not v["on_host"]]
-        if missing:
-            return f"recorded vGPUs are not on their hosts: {', '.join(missing)}"
-        for gpu in self._gpus():
-            if (gpu["host"], gpu["address"]) in self._touched:
-                usages = self._client.call("placement", "GET", f"/resource_providers/{gpu['provider_id']}/usages")["usages"]
-                paid = usages.get(gpu["resource_class"], 0)
-                if paid != gpu["used"]:
-                    return f"GPU {gpu['address']} of {gpu['host']} holds {gpu['used']} vGPUs and allocations pay for {paid}"
-        return None
+        self._touched |= {(v["host"], v["gpu"]) for v in vgpus}
+        gpus = self._touched_gpus()
+        paid = {}
+        for gpu in gpus:
+            usages = self._client.call("placement", "GET", f"/resource_providers/{gpu['provider_id']}/usages")["usages"]
+            paid[gpu["provider_id"]] = usages.get(gpu["resource_class"], 0)
+        return disagreement(expected, vgpus, gpus, paid)
 
-    def _until(self, true: Callable[[], bool], otherwise: str | Callable[[], str]) -> None:
+    def _until(self, true: Callable[[], bool], otherwise: Callable[[], str]) -> None:
         """Other users may be at work on the same GPUs between two answers, so a check is given a moment to come true."""
         deadline = time.monotonic() + SECONDS / 3
         while not true():
             if time.monotonic() > deadline:
-                why = otherwise if isinstance(otherwise, str) else otherwise()
-                raise LaminaError(f"The demo found something that must not be: {why}.")
+                raise LaminaError(f"The demo found something that must not be: {otherwise()}.")
             time.sleep(PAUSE)
 
     def _vgpus(self) -> list[dict[str, Any]]:
@@ -193,6 +180,9 @@ class Demo:
     def _gpus(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._client.call("fleet", "GET", "/gpus")["gpus"]
         return found
+
+    def _touched_gpus(self) -> list[dict[str, Any]]:
+        return [g for g in self._gpus() if (g["host"], g["address"]) in self._touched]
 
     # ------------------------------------------------------------------------------------------------ telling
 
@@ -203,9 +193,8 @@ class Demo:
     def _draw(self) -> None:
         from lamina.cli import pictures
 
-        touched = [g for g in self._gpus() if (g["host"], g["address"]) in self._touched]
         width = max(16, min(pictures.WIDTH, self._out.width - 40))
-        self._out.print(pictures.picture(touched, names=self._servers, width=width))
+        self._out.print(pictures.picture(self._touched_gpus(), names=self._servers, width=width))
 
     # ------------------------------------------------------------------------------------------------ clearing away
 
