@@ -63,7 +63,8 @@ up: $(VENV)/.clients
 		echo "Lamina is serving already."
 	else
 		mkdir -p -m 700 "$$state"
-		nohup $(BIN)/lamina up --fleet $(FLEET) --state "$$state" --listen $(LISTEN) >"$$state/up.log" 2>&1 </dev/null &
+		# in a session of its own where that can be had, so that Ctrl-C here does not stop it
+		$$(command -v setsid || true) nohup $(BIN)/lamina up --fleet $(FLEET) --state "$$state" --listen $(LISTEN) >"$$state/up.log" 2>&1 </dev/null &
 		pid=$$!
 		echo $$pid >"$$state/up.pid"
 		until grep -q '^ready ' "$$state/up.log"; do
