@@ -188,7 +188,9 @@ def test_one_of_many_threads_gets_the_last_unit(db: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == [Conflict.code] * 15 + ["won"]
+    assert outcomes.count("won") == 1
+    # on PostgreSQL, where writers do not wait for each other, some learn that the provider changed and not yet how
+    assert set(outcomes) <= {"won", Conflict.code, ConcurrentUpdate.code}
     assert provider(db, "gpu1").used == {"VGPU": 2}
 
 

@@ -58,11 +58,16 @@ class Replacement:
     generation: int | _Any | None = ANY
 
 
-def find(tx: sa.Connection, consumer_ids: Iterable[str]) -> dict[str, Consumer]:
-    """Those of the consumers who hold something, with what they hold."""
+def find(tx: sa.Connection, consumer_ids: Iterable[str], *, lock: bool = False) -> dict[str, Consumer]:
+    """Those of the consumers who hold something, with what they hold.
+
+    With `lock` they stay as they are to the end of the transaction; a generation alone would not tell a consumer from
+    one of the same id that was removed and made anew.
+    """
     ids = sorted(set(consumer_ids))
     held: dict[str, dict[str, dict[str, int]]] = {consumer_id: {} for consumer_id in ids}
-    rows = tx.execute(sa.select(consumers).where(consumers.c.id.in_(ids))).all()
+    query = sa.select(consumers).where(consumers.c.id.in_(ids)).order_by(consumers.c.id)
+    rows = tx.execute(query.with_for_update() if lock else query).all()
     order = (allocations.c.provider_id, allocations.c.resource_class)
     for row in tx.execute(sa.select(allocations).where(allocations.c.consumer_id.in_(ids)).order_by(*order)):
         held[row.consumer_id].setdefault(row.provider_id, {})[row.resource_class] = row.used
@@ -135,7 +140,7 @@ def replace_many(
     `provider_generations` are those that the caller decided on. Raises `BadRequest` for a provider that does not exist,
     `Conflict` for what does not fit, `ConcurrentUpdate` where a consumer or a provider has changed.
     """
-    before = find(tx, (r.consumer_id for r in replacements))
+    before = find(tx, (r.consumer_id for r in replacements), lock=True)
     for replacement in replacements:
         _must_be_at(replacement, before.get(replacement.consumer_id))
     freed = _sum(consumer.allocations for consumer in before.values())
@@ -266,7 +271,7 @@ def move(tx: sa.Connection, from_consumer: str, to_consumer: str, *, consumer_ty
     The usage of every provider stays as it is, so nothing is judged anew. Raises `Conflict` where `to_consumer` holds
     something, `ConcurrentUpdate`.
     """
-    held = find(tx, [from_consumer, to_consumer])
+    held = find(tx, [from_consumer, to_consumer], lock=True)
     if to_consumer in held:
         raise Conflict(f"Consumer {to_consumer} already holds allocations.")
     before = held.get(from_consumer)

@@ -154,7 +154,10 @@ def create(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
         raise BadRequest(f"Unable to create resource provider \"{name}\", {provider_id}: parent provider UUID cannot be same as UUID.")
     root_id = provider_id if parent_id is None else _root_of_parent(tx, parent_id)
     row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": root_id}
-    tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
+    try:
+        tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
+    except sa.exc.IntegrityError as error:
+        raise ConcurrentUpdate(f"resource provider {name}: its name, its uuid or its parent was changed by somebody else") from error
 
 
 def _root_of_parent(tx: sa.Connection, parent_id: str) -> str:
@@ -181,7 +184,10 @@ def update(
     clash = sa.select(providers.c.id).where(providers.c.name == name, providers.c.id != provider_id)
     if tx.scalar(clash) is not None:
         raise AlreadyExists(f"Conflicting resource provider name: {name} already exists.")
-    tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(name=name, updated_at=now))
+    try:
+        tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(name=name, updated_at=now))
+    except sa.exc.IntegrityError as error:
+        raise AlreadyExists(f"Conflicting resource provider name: {name} already exists.") from error
     if not isinstance(parent_id, _Unchanged) and parent_id != old.parent_id:
         if old.parent_id is not None and not may_move:
             verb = "un-parenting" if parent_id is None else "re-parenting"

@@ -43,15 +43,19 @@ class Names:
 
     def create(self, tx: sa.Connection, name: str) -> None:
         """Make a custom name, already parsed. Raises `AlreadyExists`."""
-        if self.exists(tx, name):
+        if not self.ensure(tx, name):
             raise AlreadyExists(f"{self.word.capitalize()} already exists: {name}.")
-        tx.execute(sa.insert(self.table).values(name=name))
 
     def ensure(self, tx: sa.Connection, name: str) -> bool:
         """Make a custom name exist; whether it is new."""
         if self.exists(tx, name):
             return False
-        tx.execute(sa.insert(self.table).values(name=name))
+        try:
+            with tx.begin_nested():
+                tx.execute(sa.insert(self.table).values(name=name))
+        except sa.exc.IntegrityError:
+            # somebody else made it just now
+            return False
         return True
 
     def rename(self, tx: sa.Connection, name: str, wanted: str) -> None:
