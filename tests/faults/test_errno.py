@@ -15,6 +15,7 @@ import pytest
 
 from lamina.saga.log import State
 from tests.faults.stories import STORIES, Story
+from tests.faults.test_every_step import mend
 from tests.faults.world import FRAMEWORKS, World
 
 ERRNOS = (
@@ -75,6 +76,7 @@ def test_each_write_refused(world: World, story: Story, number: int, when: str) 
         assert row.error["code"].startswith("lamina.device"), row.error
         world.plane.runner.resume(row.id)
         world.settle()
+    mend(world, story, server_id)
     world.check()
     assert kernel.writes or story.kind == "power" or story.name == "resize a stopped server", "the story writes to the kernel"
     assert world.server(server_id).task_state is None

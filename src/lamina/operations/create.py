@@ -172,7 +172,7 @@ def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
     now = work.plane.clock.now()
     deleting = sagas.waiting(tx, work.subject) is not None
     another = len(work.params.refused) + 1 < work.plane.settings.max_attempts and work.params.host is None
-    if error.code in _ANOTHER_HOST_MAY and another and not deleting:
+    if work.finished(CLAIMED) and error.code in _ANOTHER_HOST_MAY and another and not deleting:
         refused = (*work.params.refused, work.output(CLAIMED).host)
         params = dataclasses.replace(work.params, refused=refused, last_refusal=error.message)
         caller = Caller(work.user_id, work.project_id, work.request_id)

@@ -1,7 +1,7 @@
 """Start, stop and reboot: one call to the server's host.
 
-Theory. The wanted power state is the whole of it, so the step may be repeated freely. A stop or start that fails leaves
-the server in the state it was in, its fault telling why; nothing was made, so nothing is undone.
+Theory. The wanted power state is the whole of it, so the step may be repeated freely. Where it fails, the server goes
+back to the power state it had, and its fault tells why; one that can't run any more, having lost its devices, is ERROR.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 import sqlalchemy as sa
 
 from lamina.model.errors import InvalidState
-from lamina.model.hosts import DomainReport, PowerAction, PowerState
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import DomainReport, PowerAction, PowerState, VgpuReport
 from lamina.model.servers import Action, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -53,32 +54,57 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, wanted: PowerAc
     plane.runner.wake(saga_id)
 
 
-def _set_power(work: PowerWork) -> DomainReport:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """The domain, and the vGPUs that were looked after on the way."""
+
+    domain: DomainReport
+    vgpus: tuple[VgpuReport, ...] = ()
+
+
+def _set_power(work: PowerWork) -> Outcome:
     """A server that is to run is first given its devices, which a host may have lost."""
     params = work.params
+    made: tuple[VgpuReport, ...] = ()
     if params.action in (PowerAction.ON, PowerAction.HARD_REBOOT):
         records = on_hosts.vgpus_of(work, work.subject)
-        on_hosts.ensure_vgpus(work, "power_set", params.host, records)
+        made = on_hosts.ensure_vgpus(work, "power_set", params.host, records)
         server = on_hosts.server_of(work)
         domain = on_hosts.ensure_domain(work, "power_set", params.host, server.flavor, records, running=True)
         if params.action is PowerAction.ON:
-            return domain
+            return Outcome(domain, made)
     work.host = params.host
-    return work.plane.hosts.of(params.host).set_power(work.call("power_set"), work.subject, params.action)
+    return Outcome(work.plane.hosts.of(params.host).set_power(work.call("power_set"), work.subject, params.action), made)
 
 
-def _power_set(work: PowerWork, tx: sa.Connection, domain: DomainReport) -> None:
+def _power_set(work: PowerWork, tx: sa.Connection, outcome: Outcome) -> None:
+    domain = outcome.domain
+    on_hosts.record_vgpus(tx, outcome.vgpus, VgpuState.ATTACHED)
     vm_state = VmState.STOPPED if domain.power_state is PowerState.SHUTDOWN else VmState.ACTIVE
     servers.update(
         tx, work.subject, work.plane.clock.now(), vm_state=vm_state, task_state=None, power_state=domain.power_state, fault=None
     )
 
 
+def _restore_power(work: PowerWork) -> PowerState:
+    action = PowerAction.ON if work.params.old_vm_state is VmState.ACTIVE else PowerAction.OFF
+    return on_hosts.power_if_possible(work, "power_set", work.params.host, action)
+
+
+def _power_restored(work: PowerWork, tx: sa.Connection, seen: PowerState) -> None:
+    servers.update(tx, work.subject, work.plane.clock.now(), power_state=seen)
+
+
 def _undone(work: PowerWork, tx: sa.Connection, error: SagaError) -> None:
     now = work.plane.clock.now()
-    servers.update(tx, work.subject, now, vm_state=work.params.old_vm_state, task_state=None, fault=on_hosts.fault_of(error, now))
+    lost = work.params.old_vm_state is VmState.ACTIVE and servers.get(tx, work.subject).power_state is not PowerState.RUNNING
+    vm_state = VmState.ERROR if lost else work.params.old_vm_state
+    servers.update(tx, work.subject, now, vm_state=vm_state, task_state=None, fault=on_hosts.fault_of(error, now))
 
 
 KIND: Kind[ControlPlane, Params] = Kind(
-    name="power", params=Params, steps=(Effect("power_set", _set_power, _power_set),), undone=_undone
+    name="power",
+    params=Params,
+    steps=(Effect("power_set", _set_power, _power_set, _restore_power, _power_restored),),
+    undone=_undone,
 )

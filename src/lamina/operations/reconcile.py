@@ -14,7 +14,6 @@ import structlog
 
 from lamina.model import ids
 from lamina.model.errors import AlreadyExists, LaminaError, NotFound
-from lamina.model.gpus import VgpuState
 from lamina.model.hosts import HostReport, PowerState
 from lamina.model.servers import Server, VmState
 from lamina.operations import discovery, restore
@@ -47,7 +46,7 @@ def plan(report: HostReport, records: Iterable[Vgpu], placed: Mapping[str, Serve
     domains = {d.server_id: d for d in report.domains if d.server_id is not None}
     lacking: dict[str, str] = {}
     for record in records:
-        if record.state is not VgpuState.PLANNED and record.uuid not in there:
+        if record.uuid not in there:
             lacking.setdefault(record.server_id, f"vGPU {record.uuid} is missing")
     for server in placed.values():
         if server.host != report.host or server.vm_state in (VmState.BUILDING, VmState.ERROR, VmState.DELETED):

@@ -17,7 +17,7 @@ from lamina.model import ids
 from lamina.model.errors import BadRequest
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, PowerAction, PowerState, VgpuReport
+from lamina.model.hosts import DomainReport, PowerAction, VgpuReport
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -156,16 +156,15 @@ def _source_stopped(work: ResizeWork, tx: sa.Connection, domain: DomainReport) -
     servers.update_migration(tx, work.params.migration_id, now, status=MigrationStatus.POST_MIGRATING)
 
 
-def _start_source(work: ResizeWork) -> None:
+def _start_source(work: ResizeWork) -> DomainReport:
     """The source's domain as it was: on one host the target may have replaced its definition."""
     records = on_hosts.vgpus_of(work, work.params.migration_id)
     running = work.params.old_vm_state is VmState.ACTIVE
-    on_hosts.ensure_domain(work, "source_stopped", work.params.source, work.params.old_flavor, records, running=running)
+    return on_hosts.ensure_domain(work, "source_stopped", work.params.source, work.params.old_flavor, records, running=running)
 
 
-def _source_started(work: ResizeWork, tx: sa.Connection) -> None:
-    power = PowerState.RUNNING if work.params.old_vm_state is VmState.ACTIVE else PowerState.SHUTDOWN
-    servers.update(tx, work.subject, work.plane.clock.now(), power_state=power)
+def _source_started(work: ResizeWork, tx: sa.Connection, domain: DomainReport) -> None:
+    servers.update(tx, work.subject, work.plane.clock.now(), power_state=domain.power_state)
 
 
 def _run_target(work: ResizeWork) -> DomainReport:

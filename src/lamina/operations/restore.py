@@ -2,7 +2,8 @@
 
 Theory. The records are the truth: the same uuids, the same types, on the same parents where those are free. Both sides
 of a resize that waits for its confirmation get theirs, each on its own host; only the server's own domain is started.
-What cannot return is the server's fault, in ERROR, for a person to read.
+What cannot return is planned again, still paid for, and the server is in ERROR with a fault for a person to read; a
+hard reboot tries anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 import sqlalchemy as sa
 
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, PowerState, VgpuReport
+from lamina.model.hosts import DomainReport, PowerAction, PowerState, VgpuReport
 from lamina.model.servers import Action, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -51,6 +52,19 @@ def _vgpus_made(_work: RestoreWork, tx: sa.Connection, made: tuple[VgpuReport, .
     on_hosts.record_vgpus(tx, made, VgpuState.PRESENT)
 
 
+def _look(work: RestoreWork) -> set[str]:
+    """Nothing that stands is taken away: which of the vGPUs the host has."""
+    work.host = work.params.host
+    report = work.plane.hosts.of(work.params.host).report()
+    return {v.uuid for g in report.gpus for v in g.vgpus if v.ours}
+
+
+def _seen(work: RestoreWork, tx: sa.Connection, there: set[str]) -> None:
+    for record in hosts.select_vgpus(tx, vgpus.c.server_id == work.subject, vgpus.c.host == work.params.host):
+        state = VgpuState.PRESENT if record.uuid in there else VgpuState.PLANNED
+        hosts.update_vgpu(tx, record.uuid, state=str(state))
+
+
 def _run_domain(work: RestoreWork) -> DomainReport | None:
     if work.params.running is None:
         return None
@@ -70,20 +84,28 @@ def _restored(work: RestoreWork, tx: sa.Connection, domain: DomainReport | None)
     servers.update(tx, work.subject, now, vm_state=vm_state, power_state=domain.power_state, fault=None)
 
 
+def _stop_domain(work: RestoreWork) -> None:
+    if work.params.running is not None:
+        on_hosts.power_if_possible(work, "domain_restored", work.params.host, PowerAction.OFF)
+
+
 def _undone(work: RestoreWork, tx: sa.Connection, error: SagaError) -> None:
     """A server that waits for confirm or revert stays so, or what it holds could not be given back."""
     server, now = servers.get(tx, work.subject), work.plane.clock.now()
     fault = dataclasses.replace(on_hosts.fault_of(error, now), message=f"Host {work.params.host} came back without it: {error.message}")
-    vm_state = server.vm_state if server.vm_state is VmState.RESIZED else VmState.ERROR
-    servers.update(tx, work.subject, now, vm_state=vm_state, power_state=PowerState.SHUTDOWN, fault=fault)
+    if work.params.running is None:
+        servers.update(tx, work.subject, now, fault=fault)
+    else:
+        vm_state = server.vm_state if server.vm_state is VmState.RESIZED else VmState.ERROR
+        servers.update(tx, work.subject, now, vm_state=vm_state, power_state=PowerState.SHUTDOWN, fault=fault)
 
 
 KIND: Kind[ControlPlane, Params] = Kind(
     name="restore",
     params=Params,
     steps=(
-        Effect("vgpus_present", _make_vgpus, _vgpus_made),
-        Effect("domain_restored", _run_domain, _restored),
+        Effect("vgpus_present", _make_vgpus, _vgpus_made, _look, _seen),
+        Effect("domain_restored", _run_domain, _restored, _stop_domain),
     ),
     undone=_undone,
 )

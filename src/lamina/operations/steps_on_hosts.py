@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
+from lamina.model.errors import DeviceMissing, DeviceRefused, HypervisorError
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, DomainSpec, VgpuReport, VgpuSpec
+from lamina.model.hosts import DomainReport, DomainSpec, PowerAction, PowerState, VgpuReport, VgpuSpec
 from lamina.model.servers import Fault, Server
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import SagaError, Work
 from lamina.store import hosts, servers
 from lamina.store.hosts import Vgpu
 
+log = structlog.get_logger()
 AnyWork = Work[ControlPlane, Any]
 
 
@@ -72,6 +75,19 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
 def remove_domain(work: AnyWork, step: str, host: str) -> None:
     work.host = host
     work.plane.hosts.of(host).remove_domain(work.call(step), work.subject)
+
+
+def power_if_possible(work: AnyWork, step: str, host: str, action: PowerAction) -> PowerState:
+    """The power state after an attempt to bring a domain back to it; a domain that cannot run, or is not there, is off.
+
+    Raises `HostUnreachable`, `StaleFence`.
+    """
+    work.host = host
+    try:
+        return work.plane.hosts.of(host).set_power(work.call(step), work.subject, action).power_state
+    except (HypervisorError, DeviceMissing, DeviceRefused) as error:
+        log.info("domain left as it is", host=host, server=work.subject, why=error.message)
+        return PowerState.SHUTDOWN
 
 
 def fault_of(error: SagaError, now: float) -> Fault:

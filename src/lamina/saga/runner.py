@@ -114,13 +114,16 @@ class Runner(Generic[D]):
     ) -> str:
         """Write a new saga into the caller's transaction; after its commit the caller passes the id to `wake`.
 
-        With `interrupt` the saga that holds the subject is asked to turn back and the new one waits for its end.
-        Raises `AlreadyExists` where the subject is held and the new saga may not wait.
+        With `interrupt` the saga that holds the subject is asked to turn back and the new one waits for its end; one
+        that is stuck is given up for it. Raises `AlreadyExists` where the subject is held and the new saga may not wait.
         """
-        holder = sagas.holder(tx, subject) if interrupt else None
-        if holder is not None:
-            sagas.cancel(tx, holder.id)
         saga_id, now = ids.new_uuid(), self._clock.now()
+        holder = sagas.holder(tx, subject) if interrupt else None
+        if holder is not None and holder.state == State.STUCK:
+            sagas.operator_verdict(tx, holder.id, state=State.ABANDONED, reason=f"given up for the operation {saga_id}", now=now)
+            holder = None
+        elif holder is not None:
+            sagas.cancel(tx, holder.id)
         sagas.insert(
             tx,
             id=saga_id,
@@ -321,15 +324,16 @@ class _Turn(Generic[D]):
         step = self._step(name)
         try:
             self._runner._probe.at("before-undo", self._row.id, name)
+            seen = None
             if isinstance(step, Effect) and step.undo is not None:
                 undo = step.undo
-                self._patiently(lambda: undo(self._work))
+                seen = self._patiently(lambda: undo(self._work))
                 self._runner._probe.at("after-undo", self._row.id, name)
             with self._runner._db.write() as tx:
                 if isinstance(step, Change) and step.undo is not None:
                     step.undo(self._work, tx)
                 elif isinstance(step, Effect) and step.undone is not None:
-                    step.undone(self._work, tx)
+                    step.undone(self._work, tx, seen)
                 ended = self._log(tx, name, Event.UNDONE, last=name == self._row.steps[0])
         except sagas.LostLease:
             raise

@@ -36,15 +36,16 @@ class Change(Generic[D, P, O]):
 class Effect(Generic[D, P, O]):
     """A step on a host.
 
-    ``then(work, tx, output)`` records what is true afterwards; ``undone(work, tx)`` records what is true after ``undo``.
+    ``then(work, tx, output)`` records what is true afterwards; ``undone(work, tx, seen)`` records what is true after
+    ``undo``, of which ``seen`` is what it returned.
     Before an ``irrevocable`` step the saga may turn back; once it may have begun, the saga only goes forward.
     """
 
     name: str
     do: Callable[[Work[D, P]], O]
     then: Callable[[Work[D, P], sa.Connection, O], None] | None = None
-    undo: Callable[[Work[D, P]], None] | None = None
-    undone: Callable[[Work[D, P], sa.Connection], None] | None = None
+    undo: Callable[[Work[D, P]], Any] | None = None
+    undone: Callable[[Work[D, P], sa.Connection, Any], None] | None = None
     output: type[Any] | None = None
     irrevocable: bool = False
 
