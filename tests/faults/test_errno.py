@@ -1,4 +1,4 @@
-"""Every write to the kernel of every operation × every errno × before and after its effect.
+"""Every write to the kernel of every operation, with every errno, before and after its effect.
 
 Whatever the kernel says, the operation ends or is stuck until an operator lets it go on; then devices, records,
 allocations and domains agree.

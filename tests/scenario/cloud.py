@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,9 @@ TYPES = [
 ]
 
 
-def gpu(address: str, framework: str, *, enabled: list[str] | None = None, types: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
+def gpu(
+    address: str, framework: str, *, enabled: list[str] | None = None, types: list[dict[str, Any]] | None = None, **more: Any
+) -> dict[str, Any]:
     """One GPU of a fleet file, a card given by hand."""
     return {"address": address, "framework": framework, "types": types or TYPES, "enabled_types": enabled or ["nvidia-11"], **more}
 
@@ -38,6 +39,7 @@ class Cloud:
 
     def __init__(self, directory: Path, hosts: list[dict[str, Any]]) -> None:
         self.state = directory / "state"
+        self.log = directory / "log"
         self.fleet_file = directory / "fleet.yaml"
         self.fleet_file.write_text(yaml.safe_dump({"hosts": hosts}))
         self.process: subprocess.Popen[str] | None = None
@@ -47,13 +49,11 @@ class Cloud:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "lamina.cli.main", "up", "--fleet", str(self.fleet_file), "--state", str(self.state)]
-        self._log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=self._log, text=True)
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen([*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if not line.startswith("ready "):
-            self._log.seek(0)
-            raise AssertionError(f"lamina up said {line!r}:\n{self._log.read()}")
+        assert line.startswith("ready "), f"lamina up said {line!r}:\n{self.log.read_text()}"
         self.url = line.split()[1]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -62,7 +62,6 @@ class Cloud:
         code = self.process.wait(START_SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        self._log.close()
         self.process = None
         return code
 
@@ -94,6 +93,7 @@ class Cloud:
 
     def settled(self, conn: Connection, server_id: str, status: str | None = None) -> Any:
         """The server once nothing is being done to it; with a status, once it has that."""
+
         def done(server: Any) -> bool:
             if status is not None:
                 return bool(server.status == status)

@@ -144,7 +144,8 @@ def test_two_isolated_vgpus(launch: Launch, framework: str) -> None:
 
 
 def test_two_types_by_configuration(launch: Launch, framework: str) -> None:
-    lacking = gpu("0000:83:00.0", framework, types=[{"name": "nvidia-11", "max_instances": 16, "framebuffer_mb": 512}], enabled=["nvidia-12"])
+    only_11 = [{"name": "nvidia-11", "max_instances": 16, "framebuffer_mb": 512}]
+    lacking = gpu("0000:83:00.0", framework, types=only_11, enabled=["nvidia-12"])
     cloud = launch(host("host1", gpu(A, framework, enabled=["nvidia-11"]), gpu(B, framework, enabled=["nvidia-12"]), lacking))
     conn = cloud.connect()
     providers = cloud.providers(conn, "host1")

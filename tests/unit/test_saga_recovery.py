@@ -52,7 +52,7 @@ HELD_OR_WAITING = st.sampled_from(sorted(HOLDING | {State.WAITING}))
 
 @given(st.lists(st.tuples(HELD_OR_WAITING, st.sampled_from(["a", "b"]), st.floats(0, 20), st.booleans()), max_size=8))
 def test_no_subject_is_ever_held_twice(rows: list[tuple[State, str, float, bool]]) -> None:
-    world = []
+    world: list[Found] = []
     for seq, (state, subject, lease, known) in enumerate(rows):
         if state in HOLDING and any(f.subject == subject and f.state in HOLDING for f in world):
             continue  # the database's unique index allows one holder
