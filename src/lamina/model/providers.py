@@ -13,6 +13,8 @@ from lamina.model.errors import BadRequest
 
 #: Placement's bound on every integer of an inventory (the column of the reference implementation is a signed 32-bit one)
 MOST = 2**31 - 1
+#: the greatest single precision float, Placement's bound on the ratio
+MOST_RATIO = 3.40282e38
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Inventory:
                 raise BadRequest(f"{field}: {value} is outside {least}..{MOST}")
         if self.reserved > self.total:
             raise BadRequest(f"reserved: {self.reserved} is more than the total of {self.total}")
-        if not 0 < self.allocation_ratio <= 3.40282e38:
+        if not 0 < self.allocation_ratio <= MOST_RATIO:
             raise BadRequest(f"allocation_ratio: {self.allocation_ratio} is not a positive number")
 
     @property
     def capacity(self) -> int:
         """(total - reserved) * allocation_ratio, rounded down, without float error: 15 * 8.2 is 123, not 122."""
+        if self.allocation_ratio == 1:
+            return self.total - self.reserved
         return int((self.total - self.reserved) * fractions.Fraction(repr(self.allocation_ratio)))
 
     def refuses(self, amount: int, used: int) -> str | None:

@@ -40,10 +40,27 @@ class UnknownProvider(BadRequest):
     code = "placement.resource_provider.not_found"
 
 
-# msgspec's words, and those that users of Placement look for
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
-_MISSING = re.compile(r"Object missing required field `(.*?)`")
-_REQUIRED = r"'\1' is a required property"
+#: msgspec's words, those that users of Placement look for, and the keyword of JSON Schema that was broken
+_WORDS = tuple(
+    (re.compile(said), told, keyword)
+    for said, told, keyword in (
+        (r"Object contains unknown field `(.*?)`", r"Additional properties are not allowed ('\1' was unexpected)", "additionalProperties"),
+        (r"Object missing required field `(.*?)`", r"'\1' is a required property", "required"),
+        (r"Expected `str` of length <= (\d+)", r"a string is longer than \1", "maxLength"),
+        (r"Expected `str` of length >= (\d+)", r"a string is shorter than \1", "minLength"),
+        (r"Expected `array` of length >= 1", "a list should be non-empty", "minItems"),
+        (r"Expected `object` of length >= 1", "an object should be non-empty", "minProperties"),
+        (r"Expected `(?:int|float)` <= (\S+)", r"a number is greater than the maximum of \1", "maximum"),
+        (r"Expected `(?:int|float)` >= (\S+)", r"a number is less than the minimum of \1", "minimum"),
+    )
+)
+
+
+def _in_placements_words(text: str) -> str:
+    for said, told, keyword in _WORDS:
+        if said.search(text):
+            return f"{said.sub(told, text)}. Failed validating '{keyword}' in schema"
+    return text
 
 
 class BadValue(BadRequest):
@@ -110,8 +127,7 @@ def body(request: Request, model: type[T]) -> T:
     try:
         return msgspec.convert(plain, model)
     except msgspec.ValidationError as error:
-        told = _UNKNOWN.sub(r"Additional properties are not allowed ('\1' was unexpected)", str(error))
-        raise BadRequest(f"JSON does not validate: {_MISSING.sub(_REQUIRED, told)}") from error
+        raise BadRequest(f"JSON does not validate: {_in_placements_words(str(error))}") from error
 
 
 def at_least(request: Request, minor: int) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Meta
 
 from lamina.api.application import MethodNotAllowed
 from lamina.api.placement.answers import at_least, body, reply, route
@@ -15,20 +16,22 @@ from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import resources
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, NotFound
-from lamina.model.providers import MOST, Inventory, Provider
+from lamina.model.providers import MOST, MOST_RATIO, Inventory, Provider
 from lamina.store import providers
 from lamina.store.resource_names import RESOURCE_CLASSES
+
+Count = Annotated[int, Meta(ge=1, le=MOST)]
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True):
     """One inventory in a body."""
 
-    total: int
-    reserved: int = 0
-    min_unit: int = 1
-    max_unit: int = MOST
-    step_size: int = 1
-    allocation_ratio: float = 1.0
+    total: Count
+    reserved: Annotated[int, Meta(ge=0, le=MOST)] = 0
+    min_unit: Count = 1
+    max_unit: Count = MOST
+    step_size: Count = 1
+    allocation_ratio: Annotated[float, Meta(le=MOST_RATIO)] = 1.0
     resource_provider_generation: int | None = None
 
 

@@ -66,8 +66,8 @@ def test_every_shape_of_the_body_is_taken_at_its_microversion(tree: Call) -> Non
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (holding({GPU1: {"VGPU": 0}}), ">= 1"),
-        (holding({GPU1: {}}), "length"),
+        (holding({GPU1: {"VGPU": 0}}), "less than the minimum of 1"),
+        (holding({GPU1: {}}), "non-empty"),
         (holding({"gpu": {"VGPU": 1}}), "not a uuid"),
         (holding({OTHER: {"VGPU": 1}}), "does not exist"),
         (holding({GPU1: {"vgpu": 1}}), "vgpu"),
