@@ -89,5 +89,6 @@ def by_pci_id(vendor_id: str, device_id: str, subsystem_id: str = "") -> Card | 
 
 
 def is_type(word: str) -> bool:
-    """Whether any card has a type of that name or id."""
-    return any(t.called(word) for c in cards().values() for t in c.types)
+    """Whether any card has a type of that name or id; under mdev the id is written ``nvidia-<number>``."""
+    words = (word, word.removeprefix("nvidia-"))
+    return any(t.called(w) for c in cards().values() for t in c.types for w in words)

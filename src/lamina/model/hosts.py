@@ -108,7 +108,12 @@ class GpuReport:
     vgpus: tuple[VgpuReport, ...] = ()
 
     def foreign_types(self) -> tuple[VgpuType, ...]:
-        """Types of the devices that are not ours; one of an unknown type is counted as the card's largest."""
+        """Types of the devices that are not ours; one of an unknown type is counted as the card's largest.
+
+        Empty where no type of the card is known, and so nothing can be made on it either.
+        """
+        if not self.gpu.types:
+            return ()
         largest = max(self.gpu.types, key=lambda t: t.framebuffer_mb)
         known = {t.name: t for t in self.gpu.types}
         return tuple(known.get(v.type or "", largest) for v in self.vgpus if not v.ours)

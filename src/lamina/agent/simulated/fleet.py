@@ -5,6 +5,7 @@ Everything is checked before anything is begun; what is wrong is told in one sen
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from lamina.model.ids import PciAddress
 BY_HAND = "fffe"
 #: a vendor id for cards of a shared pool, QEMU's own
 POOL_VENDOR = "1234"
-_TYPE_NUMBER = re.compile(r"nvidia-(\d+)")
+_TYPE_NUMBER = re.compile(r"nvidia-([0-9]{1,9})")
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9 ._-]*\Z")]
 
@@ -103,6 +104,8 @@ def parse_fleet(text: str) -> Fleet:
         raise BadRequest(f"the fleet file is not YAML{f' (line {mark.line + 1})' if mark is not None else ''}") from error
     except msgspec.ValidationError as error:
         raise BadRequest(_told(error)) from error
+    except (ValueError, RecursionError) as error:  # a date that is none, a number without end, lists in lists in lists
+        raise BadRequest("the fleet file has a value that cannot be read") from error
     hosts: list[FleetHost] = []
     names: set[str] = set()
     offered = {t.name for h in entry.hosts for g in h.gpus for t in g.types or ()}
@@ -123,12 +126,20 @@ def _told(error: msgspec.ValidationError) -> str:
     return f"{where.strip('`').lstrip('.') or 'the fleet file'}: {what[0].lower()}{what[1:]}"
 
 
+@contextlib.contextmanager
+def _field(name: str) -> Iterator[None]:
+    """Put the field's name before what is wrong with it."""
+    try:
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"{name}: {error.message}") from error
+
+
 def _names(where: str, entry: HostEntry) -> Iterator[str]:
     for number in range(1, entry.count + 1) if entry.count is not None else ("",):
-        try:
-            yield ids.parse_host_name(f"{entry.name}{number}")
-        except BadRequest as error:
-            raise BadRequest(f"{where}.name: {error.message}") from error
+        with _field(f"{where}.name"):
+            name = ids.parse_host_name(f"{entry.name}{number}")
+        yield name
 
 
 def _gpus(where: str, entry: HostEntry, offered: set[str]) -> tuple[tuple[Card, ...], dict[PciAddress, GpuSettings]]:
@@ -137,12 +148,10 @@ def _gpus(where: str, entry: HostEntry, offered: set[str]) -> tuple[tuple[Card, 
     used: dict[PciAddress, str] = {}
     for index, gpu in enumerate(entry.gpus):
         here = f"{where}.gpus[{index}]"
-        try:
+        with _field(f"{here}.address"):
             address = PciAddress.parse(gpu.address)
+        with _field(f"{here}.resource_class"):
             resource_class = resources.parse_vgpu_class(gpu.resource_class)
-        except BadRequest as error:
-            field = "address" if "PCI" in error.message else "resource_class"
-            raise BadRequest(f"{here}.{field}: {error.message}") from error
         for number, word in enumerate(gpu.enabled_types or ()):
             if word not in offered and not catalog.is_type(word):
                 raise BadRequest(f"{here}.enabled_types[{number}]: no card of the catalog or of this file has a vGPU type {word!r}")
@@ -168,14 +177,14 @@ def _card(here: str, entry: GpuEntry, address: PciAddress) -> Card:
     if entry.model is not None:
         if entry.partitioning is not None:
             raise BadRequest(f"{here}.partitioning: the catalog knows how a {entry.model} is cut")
-        try:
+        with _field(f"{here}.model"):
             known = catalog.card(entry.model)
-        except BadRequest as error:
-            raise BadRequest(f"{here}.model: {error.message}") from error
         vendor_id, device_id, subsystem_id = known.vendor_id, known.device_ids[0], known.subsystem_id
         partitioning, types, default_functions = known.partitioning, known.types, known.virtual_functions
         if entry.framework is Framework.VFIO and default_functions is None:
             raise BadRequest(f"{here}.framework: a {known.board} has no SR-IOV, which vfio needs")
+        if entry.virtual_functions is not None and default_functions is None:
+            raise BadRequest(f"{here}.virtual_functions: a {known.board} has no SR-IOV")
     else:
         partitioning = entry.partitioning or Partitioning.SAME_SIZE
         types = _types_by_hand(here, entry)
@@ -211,7 +220,11 @@ def _types_by_hand(here: str, entry: GpuEntry) -> tuple[VgpuType, ...]:
         if entry.framework is Framework.MDEV:
             type_id = described.name.replace(" ", "-")
         else:
-            type_id = number[1] if number else str(catalog.MADE_UP_IDS + index)
+            type_id = str(int(number[1]) if number else catalog.MADE_UP_IDS + index)
+            if type_id == "0":
+                raise BadRequest(f"{here}.types[{index}].name: under vfio the number 0 means that there is no vGPU")
+        if any(t.id == type_id for t in types):
+            raise BadRequest(f"{here}.types[{index}].name: {described.name!r} has the same number as another type")
         types.append(VgpuType(type_id, described.name, described.framebuffer_mb, described.max_instances))
     if not types:
         raise BadRequest(f"{here}.types: a GPU given by hand has at least one type")

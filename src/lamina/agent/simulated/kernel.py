@@ -89,6 +89,8 @@ class SimulatedKernel:
         #: called before and after the effect of every write; fault tests raise here
         self.before_write: Fault = lambda path, text: None
         self.after_write: Fault = lambda path, text: None
+        if not self._fits():
+            machine.reboot()  # other cards than before are in it, and nobody exchanges them under power
 
     # ------------------------------------------------------------------------------------------------ the port
 
@@ -303,6 +305,12 @@ class SimulatedKernel:
         return f"{occupied.index(function) * max(1, size // 1024)}\n"
 
     # ------------------------------------------------------------------------------------------------ what stands there
+
+    def _fits(self) -> bool:
+        """Whether everything that stands is on a card that is there, and of a type it has."""
+        offered = {(parent, t.id) for card in self._cards.values() for parent in map(str, card.parents) for t in card.gpu.types}
+        state = self._machine.state
+        return offered.issuperset((d.parent, d.type_id) for d in state.mdevs.values()) and offered.issuperset(state.vf_types.items())
 
     def _layout(self, card: Card) -> Layout:
         types = {t.id: t for t in card.gpu.types}

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from lamina.model import ids
+from lamina.model.errors import Conflict
 from lamina.model.hosts import PowerState
 
 
@@ -50,10 +51,13 @@ class Machine:
     """One machine's state and its power switch."""
 
     def __init__(self, path: Path) -> None:
+        """Raises `Conflict` for a file that is not a machine's."""
         self._path = path
         self.lock = threading.RLock()
         try:
             self.state = msgspec.json.decode(path.read_bytes(), type=MachineState)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Conflict(f"The simulated machine {path} is damaged ({error}); remove the file to begin with a new one.") from error
         except FileNotFoundError:
             self.state = MachineState(boot_id=ids.new_uuid())
             self.save()
