@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.placement.answers import at_least, body, reply, route
+from lamina.api.placement.answers import MOST_LISTED, at_least, body, reply, route
 from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
@@ -44,6 +44,8 @@ def replace(request: Request) -> Reply:
     else:
         listed = body(request, list[str])
     wanted = frozenset(_aggregate(text) for text in listed)
+    if len(listed) > MOST_LISTED:
+        raise BadRequest(f"JSON does not validate: aggregates: {len(listed)} are more than {MOST_LISTED}")
     if len(wanted) < len(listed):
         raise BadRequest("JSON does not validate: aggregates: an aggregate is given twice (has non-unique elements)")
     with request.plane.db.write() as tx:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.api.placement import bodies
-from lamina.api.placement.answers import at_least, body, reply, route
+from lamina.api.placement.answers import MOST_LISTED, at_least, body, reply, route
 from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
@@ -20,8 +20,6 @@ from lamina.store.tables import providers as providers_table
 
 #: a provider changed by somebody else between reading and writing is tried again this often, as Placement does
 ATTEMPTS = 10
-#: most consumers of one POST
-MOST_CONSUMERS = 1000
 
 
 def show(request: Request) -> Reply:
@@ -81,8 +79,8 @@ def replace(request: Request) -> Reply:
 def replace_many(request: Request) -> Reply:
     """POST /allocations: everything that several consumers hold, all or nothing."""
     said = body(request, dict[str, bodies.Allocations])
-    if not 1 <= len(said) <= MOST_CONSUMERS:
-        raise BadRequest(f"JSON does not validate: 1 to {MOST_CONSUMERS} consumers, not {len(said)}")
+    if not 1 <= len(said) <= MOST_LISTED:
+        raise BadRequest(f"JSON does not validate: 1 to {MOST_LISTED} consumers, not {len(said)}")
     wanted = [
         bodies.replacement(request, ids.parse_uuid(consumer_id, "JSON does not validate: a consumer"), one)
         for consumer_id, one in said.items()

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 PREFIX = "/placement"
 MICROVERSIONS = Microversions("placement", Version(1, 0), Version(1, 39))
+#: most traits, aggregates, inventories, providers or consumers that one body lists
+MOST_LISTED = 1000
 UNDEFINED = "placement.undefined_code"
 
 _CODES: Mapping[type[LaminaError], str] = {
@@ -110,6 +112,9 @@ def _guarded(handler: Handler) -> Callable[[Request], Reply]:
             raise NotAcceptable("Only application/json is provided")
         if request.method in ("POST", "PUT") and request.body and not request.headers.get("content-type"):
             raise BadRequest("content-type header required when content-length > 0")
+        said = [*request.path.values(), *(text for pair in request.query for text in pair)]
+        if b"\\u0000" in request.body or any("\0" in text for text in said):
+            raise BadRequest("A NUL character is part of no name and of no id")
         return handler(request)
 
     return guarded

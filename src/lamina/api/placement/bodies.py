@@ -12,14 +12,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from lamina.api.placement.answers import at_least
+from lamina.api.placement.answers import MOST_LISTED, at_least
 from lamina.api.routing import Request
 from lamina.model import ids, resources
 from lamina.model.errors import BadRequest
 from lamina.store.allocations import ANY, Consumer, Replacement
 
 Amount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Resources = Annotated[dict[str, Amount], Meta(min_length=1)]
+Resources = Annotated[dict[str, Amount], Meta(min_length=1, max_length=MOST_LISTED)]
 Owner = Annotated[str, Meta(min_length=1, max_length=255)]
 
 #: who owns an allocation made before 1.8, when nobody said it (Placement's incomplete_consumer_project_id and …user_id)
@@ -38,13 +38,13 @@ class ListedAllocation(msgspec.Struct, forbid_unknown_fields=True):
 class OldAllocations(msgspec.Struct, forbid_unknown_fields=True):
     """1.0 to 1.7."""
 
-    allocations: Annotated[list[ListedAllocation], Meta(min_length=1)]
+    allocations: Annotated[list[ListedAllocation], Meta(min_length=1, max_length=MOST_LISTED)]
 
 
 class OwnedAllocations(msgspec.Struct, forbid_unknown_fields=True):
     """1.8 to 1.11."""
 
-    allocations: Annotated[list[ListedAllocation], Meta(min_length=1)]
+    allocations: Annotated[list[ListedAllocation], Meta(min_length=1, max_length=MOST_LISTED)]
     project_id: Owner
     user_id: Owner
 
@@ -59,7 +59,7 @@ class Allocation(msgspec.Struct, forbid_unknown_fields=True):
 class Allocations(msgspec.Struct, forbid_unknown_fields=True):
     """From 1.12 on; what a microversion does not have yet is refused by `_must_match`."""
 
-    allocations: dict[str, Allocation]
+    allocations: Annotated[dict[str, Allocation], Meta(max_length=MOST_LISTED)]
     project_id: Owner
     user_id: Owner
     consumer_generation: int | UnsetType | None = UNSET

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from msgspec import Meta
 
 from lamina.api.application import MethodNotAllowed
-from lamina.api.placement.answers import at_least, body, reply, route
+from lamina.api.placement.answers import MOST_LISTED, at_least, body, reply, route
 from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import resources
@@ -41,7 +41,7 @@ class NewRecord(Record):
 
 class Records(msgspec.Struct, forbid_unknown_fields=True):
     resource_provider_generation: int
-    inventories: dict[str, Record]
+    inventories: Annotated[dict[str, Record], Meta(max_length=MOST_LISTED)]
 
 
 def _parsed(request: Request, record: Record) -> Inventory:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from lamina.api.placement import bodies, inventories
-from lamina.api.placement.allocations import MOST_CONSUMERS, must_know
-from lamina.api.placement.answers import UnknownProvider, body, route
+from lamina.api.placement.allocations import must_know
+from lamina.api.placement.answers import MOST_LISTED, UnknownProvider, body, route
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
 from lamina.model.errors import BadRequest, NotFound
@@ -25,8 +25,8 @@ class Shape(msgspec.Struct, forbid_unknown_fields=True):
 
 def reshape(request: Request) -> Reply:
     said = body(request, Shape)
-    if len(said.inventories) > MOST_CONSUMERS or len(said.allocations) > MOST_CONSUMERS:
-        raise BadRequest(f"JSON does not validate: at most {MOST_CONSUMERS} providers and consumers")
+    if len(said.inventories) > MOST_LISTED or len(said.allocations) > MOST_LISTED:
+        raise BadRequest(f"JSON does not validate: at most {MOST_LISTED} providers and consumers")
     wanted = {_id(key): (records, inventories.parsed(request, records)) for key, records in said.inventories.items()}
     replacements = [bodies.replacement(request, _id(key), one) for key, one in said.allocations.items()]
     now = request.plane.clock.now()

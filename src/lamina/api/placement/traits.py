@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import sqlalchemy as sa
+from msgspec import Meta
 
 from lamina.api.placement import queries
-from lamina.api.placement.answers import body, reply, route
+from lamina.api.placement.answers import MOST_LISTED, body, reply, route
 from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import resources
@@ -17,7 +20,7 @@ from lamina.store.resource_names import TRAITS
 
 
 class Traits(msgspec.Struct, forbid_unknown_fields=True):
-    traits: list[str]
+    traits: Annotated[list[str], Meta(max_length=MOST_LISTED)]
     resource_provider_generation: int
 
 

@@ -72,6 +72,15 @@ def test_a_body_is_json_by_its_header_and_by_its_content(call: Call) -> None:
     assert call("GET", "/resource_providers", headers={"Accept": "text/plain"}).status_code == 406
 
 
+def test_a_nul_and_a_list_without_end_are_refused_before_the_database(tree: Call) -> None:
+    assert tree("POST", "/resource_providers", {"name": "a\0"}).status_code == 400
+    assert tree("GET", "/resource_providers?name=a%00").status_code == 400
+    assert tree("GET", "/resource_providers/%00").status_code == 400
+    many = [f"CUSTOM_{n}" for n in range(40_000)]
+    body = {"resource_provider_generation": 1, "traits": many}
+    assert why(tree("PUT", f"/resource_providers/{GPU1}/traits", body))[0] == 400
+
+
 def test_a_name_is_given_once(tree: Call) -> None:
     told = why(tree("POST", "/resource_providers", {"name": "host"}))
     assert told[:2] == (409, "placement.duplicate_name")
