@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class VirtualClock:
     """Time that passes only when somebody sleeps, or when told."""
 
     def __init__(self) -> None:
-        self._now = 1_000_000.0
+        self._now = time.time()
 
     def now(self) -> float:
         self._now += 0.001  # no two moments are the same
@@ -94,13 +95,14 @@ TWO = flavor("two", resources__VGPU="2")
 class World:
     """Machines that outlive control planes. `wrap` may stand between the control plane and each host."""
 
-    def __init__(self, state: Path, framework: str) -> None:
+    def __init__(self, state: Path, framework: str, *, fresh: bool = True) -> None:
         self.state = state
         self.clock = VirtualClock()
         self.fleet = parse_fleet(FLEET.replace("FRAMEWORK", framework).replace("TYPES", TYPES))
         (state / "images").mkdir(parents=True, exist_ok=True)
         self._url = f"sqlite:///{state / 'lamina.db'}"
-        (state / "lamina.db").write_bytes(empty_database())
+        if fresh:
+            (state / "lamina.db").write_bytes(empty_database())
         self.begin()
 
     def begin(
