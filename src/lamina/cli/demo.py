@@ -98,14 +98,13 @@ class Demo:
             self._wait(server, "ACTIVE")
         self._check(f"Two servers with one vGPU of {chosen.small} each", {chosen.small: 2})
 
-        for end, told in (("revertResize", "Reverted: the new vGPU is gone, the old one is the server's again"), ("confirmResize", "")):
-            servers.act(self._client, first, {"resize": {"flavorRef": large}})
-            self._wait(first, "VERIFY_RESIZE")
-            self._check(f"Resized to {chosen.large}: both sides are held until a word is said", chosen.held(small=2, large=1))
-            servers.act(self._client, first, {end: None})
-            self._wait(first, "ACTIVE")
-            if told:
-                self._check(told, {chosen.small: 2})
+        self._resize(first, large, chosen)
+        servers.act(self._client, first, {"revertResize": None})
+        self._wait(first, "ACTIVE")
+        self._check("Reverted: the new vGPU is gone, the old one is the server's again", {chosen.small: 2})
+        self._resize(first, large, chosen)
+        servers.act(self._client, first, {"confirmResize": None})
+        self._wait(first, "ACTIVE")
         self._check("Confirmed: the old vGPU is gone", chosen.held(small=1, large=1))
 
         self._reboot(first, chosen)
@@ -126,6 +125,13 @@ class Demo:
             self._out.print(f"   {host['name']}, {host['state']}: {models}; {capacity(mine)}", markup=False)
         if len(hosts) > 10:
             self._out.print(f"   and {len(hosts) - 10} more hosts")
+
+    def _resize(self, server: str, flavor: str, chosen: DemoPlan) -> None:
+        from lamina.cli import servers
+
+        servers.act(self._client, server, {"resize": {"flavorRef": flavor}})
+        self._wait(server, "VERIFY_RESIZE")
+        self._check(f"Resized to {chosen.large}: both sides are held until a word is said", chosen.held(small=2, large=1))
 
     def _reboot(self, server: str, chosen: DemoPlan) -> None:
         before = self._vgpus()
