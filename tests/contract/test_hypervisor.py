@@ -1,0 +1,166 @@
+"""The `Hypervisor` port: domains, their power, and the devices that they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lamina.agent.hypervisor import Capacity, Device, Hypervisor
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
+from lamina.agent.simulated.host import SimulatedHost
+from lamina.agent.simulated.machine import MachineDomain
+from lamina.model import ids
+from lamina.model.errors import DeviceMissing, HypervisorError
+from lamina.model.gpus import Framework
+from lamina.model.hosts import DomainSpec, PowerAction, PowerState
+from tests.contract.machines import FIRST, plant_foreign, switched_on
+
+CAPACITY = Capacity(8, 16384, 100, "simulated", 9_000_000)
+
+
+@dataclasses.dataclass
+class Bench:
+    """A hypervisor, and its machine to set devices up on."""
+
+    hypervisor: Hypervisor
+    host: SimulatedHost
+
+    def device(self) -> Device:
+        handle = plant_foreign(self.host, FIRST, "nvidia-11")
+        return Device(handle, Framework.MDEV, handle)
+
+
+@pytest.fixture(params=["simulated"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    host = switched_on("mdev", tmp_path)
+    return Bench(SimulatedHypervisor(host.machine, CAPACITY), host)
+
+
+def domain(*devices: Device, running: bool = True) -> DomainSpec:
+    server_id = ids.new_uuid()
+    return DomainSpec(server_id, f"s-{server_id[:8]}", 1, 512, 1, None, tuple(d.uuid for d in devices), running)
+
+
+def test_it_tells_what_the_machine_has(bench: Bench) -> None:
+    assert bench.hypervisor.capacity() == CAPACITY
+    assert ids.is_uuid(bench.hypervisor.boot_id())
+    assert bench.hypervisor.domains() == []
+
+
+def test_a_domain_is_made_and_runs(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    report = bench.hypervisor.ensure(spec, [device])
+    assert (report.uuid, report.server_id, report.name) == (spec.server_id, spec.server_id, spec.name)
+    assert report.power_state is PowerState.RUNNING
+    assert report.vgpus == (device.uuid,)
+    assert bench.hypervisor.domains() == [report]
+
+
+def test_the_same_again_changes_nothing(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    assert bench.hypervisor.ensure(spec, [device]) == bench.hypervisor.ensure(spec, [device])
+    assert len(bench.hypervisor.domains()) == 1
+
+
+def test_a_changed_description_is_taken(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    changed = bench.hypervisor.ensure(dataclasses.replace(spec, vgpus=(), vcpus=2), [])
+    assert changed.vgpus == ()
+    assert changed.power_state is PowerState.RUNNING
+    other = domain(device)
+    assert bench.hypervisor.ensure(other, [device]).power_state is PowerState.RUNNING, "the device was let go"
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_domain_stands_or_runs_as_asked(bench: Bench, running: bool) -> None:
+    spec = domain(running=not running)
+    bench.hypervisor.ensure(spec, [])
+    report = bench.hypervisor.ensure(dataclasses.replace(spec, running=running), [])
+    assert (report.power_state is PowerState.RUNNING) == running
+
+
+@pytest.mark.parametrize(
+    ("action", "from_off", "from_on"),
+    [
+        (PowerAction.ON, PowerState.RUNNING, PowerState.RUNNING),
+        (PowerAction.OFF, PowerState.SHUTDOWN, PowerState.SHUTDOWN),
+        (PowerAction.SOFT_REBOOT, PowerState.RUNNING, PowerState.RUNNING),
+        (PowerAction.HARD_REBOOT, PowerState.RUNNING, PowerState.RUNNING),
+    ],
+)
+def test_power(bench: Bench, action: PowerAction, from_off: PowerState, from_on: PowerState) -> None:
+    for running, wanted in ((False, from_off), (True, from_on)):
+        spec = domain(running=running)
+        bench.hypervisor.ensure(spec, [])
+        for _ in range(2):
+            assert bench.hypervisor.set_power(spec.server_id, action).power_state is wanted
+
+
+def test_power_of_no_domain(bench: Bench) -> None:
+    with pytest.raises(HypervisorError, match="There is no domain of server"):
+        bench.hypervisor.set_power(ids.new_uuid(), PowerAction.ON)
+
+
+def test_removing_is_done_once_and_may_be_asked_again(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    for _ in range(2):
+        bench.hypervisor.remove(spec.server_id)
+        assert bench.hypervisor.domains() == []
+    bench.hypervisor.ensure(domain(device), [device])
+
+
+def test_a_running_domain_keeps_its_device_from_others(bench: Bench) -> None:
+    device = bench.device()
+    holder, other = domain(device), domain(device)
+    bench.hypervisor.ensure(holder, [device])
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.ensure(other, [device])
+    bench.hypervisor.set_power(holder.server_id, PowerAction.OFF)
+    assert bench.hypervisor.set_power(other.server_id, PowerAction.ON).power_state is PowerState.RUNNING
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.set_power(holder.server_id, PowerAction.ON)
+
+
+def test_no_domain_starts_without_its_device(bench: Bench) -> None:
+    missing = Device(ids.new_uuid(), Framework.MDEV, ids.new_uuid())
+    spec = domain(missing)
+    with pytest.raises(DeviceMissing, match=r"cannot start: its vGPU .* does not exist"):
+        bench.hypervisor.ensure(spec, [missing])
+    with pytest.raises(DeviceMissing):
+        bench.hypervisor.set_power(spec.server_id, PowerAction.ON)
+    assert all(d.power_state is PowerState.SHUTDOWN for d in bench.hypervisor.domains())
+
+
+def test_a_reboot_shuts_domains_off_and_keeps_their_definitions(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    boot_id = bench.hypervisor.boot_id()
+    bench.host.machine.reboot()
+    assert bench.hypervisor.boot_id() != boot_id
+    (report,) = bench.hypervisor.domains()
+    assert (report.power_state, report.vgpus) == (PowerState.SHUTDOWN, (device.uuid,))
+    with pytest.raises(DeviceMissing):
+        bench.hypervisor.set_power(spec.server_id, PowerAction.ON)
+
+
+def test_domains_of_others_are_shown_and_left_alone(bench: Bench) -> None:
+    uuid = ids.new_uuid()
+    foreign = MachineDomain("theirs", 1, 512, 1, None, {}, PowerState.RUNNING, ours=False)
+    bench.host.machine.state.domains[uuid] = foreign
+    (report,) = bench.hypervisor.domains()
+    assert (report.uuid, report.server_id, report.name) == (uuid, None, "theirs")
+    bench.hypervisor.remove(uuid)
+    with pytest.raises(HypervisorError):
+        bench.hypervisor.set_power(uuid, PowerAction.OFF)
+    with pytest.raises(HypervisorError):
+        bench.hypervisor.ensure(dataclasses.replace(domain(), server_id=uuid), [])
+    assert bench.hypervisor.domains() == [report]
