@@ -1,0 +1,96 @@
+"""What every answer of the Compute API has in common: fault bodies, times, links, pages.
+
+Sources: Compute API guide, "Faults" and "Paginated collections"; nova/api/openstack/wsgi.py for the names of faults.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from lamina.api.routing import Microversions, Reply, Request, Version
+from lamina.model.errors import BadRequest, LaminaError
+
+PREFIX = "/compute/v2.1"
+MICROVERSIONS = Microversions("compute", Version(2, 1), Version(2, 96), ("X-OpenStack-Nova-API-Version",))
+#: most things in one page (Nova's max_limit)
+MOST = 1000
+
+_FAULTS = {
+    400: "badRequest",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    406: "notAcceptable",
+    409: "conflictingRequest",
+    413: "overLimit",
+    415: "badMediaType",
+    501: "notImplemented",
+    503: "serviceUnavailable",
+}
+
+
+def fault(error: LaminaError, _request_id: str, _version: Version) -> Reply:
+    """``{"itemNotFound": {"code": 404, "message": …}}``"""
+    return Reply(error.status, {_FAULTS.get(error.status, "computeFault"): {"code": error.status, "message": error.message}})
+
+
+def moment(seconds: float | None) -> str | None:
+    """``2026-01-31T12:00:00Z``"""
+    return None if seconds is None else datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def precise_moment(seconds: float | None) -> str | None:
+    """``2026-01-31T12:00:00.000000``, as instance actions, services and migrations have it."""
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def parse_moment(text: str, what: str) -> float:
+    """Seconds since the epoch of an ISO 8601 moment, UTC unless it says otherwise. Raises `BadRequest`."""
+    try:
+        parsed = datetime.datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        raise BadRequest(f"{what}: {text[:80]!r} is not a time in ISO 8601") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def links(request: Request, noun: str, key: object) -> list[dict[str, str]]:
+    url = request.plane.settings.public_url
+    return [{"rel": "self", "href": f"{url}{PREFIX}/{noun}/{key}"}, {"rel": "bookmark", "href": f"{url}/compute/{noun}/{key}"}]
+
+
+def page_limit(request: Request) -> int:
+    """How many things a page has. Raises `BadRequest`."""
+    text = request.value("limit")
+    if text is None:
+        return MOST
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise BadRequest(f"limit: {text[:80]!r} is not a whole number from 0 on")
+    return min(int(text), MOST) if int(text) else MOST
+
+
+def next_link(request: Request, path: str, found: Sequence[Any], limit: int, marker: str) -> dict[str, Any]:
+    """The link to the next page, under the collection's name; nothing on the last page."""
+    if len(found) < limit or not found:
+        return {}
+    query = [(key, value) for key, value in request.query if key != "marker"] + [("marker", marker)]
+    href = f"{request.plane.settings.public_url}{PREFIX}{path}?{urlencode(query)}"
+    return {"links": [{"rel": "next", "href": href}]}
+
+
+def as_bool(text: str, what: str) -> bool:
+    """As oslo.utils' strutils understands it. Raises `BadRequest`."""
+    lowered = text.strip().lower()
+    if lowered in ("1", "t", "true", "on", "y", "yes"):
+        return True
+    if lowered in ("0", "f", "false", "off", "n", "no"):
+        return False
+    raise BadRequest(f"{what}: {text[:80]!r} is neither true nor false")
+
+

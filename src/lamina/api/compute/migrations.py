@@ -1,0 +1,110 @@
+"""Migrations, resizes included (Compute API reference, "Migrations" and "Server migrations")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.api.compute.answers import links, next_link, page_limit, parse_moment, precise_moment
+from lamina.api.compute.servers import find
+from lamina.api.routing import ADMIN, Reply, Request, Route, Version
+from lamina.model.errors import NotFound
+from lamina.model.servers import Migration, MigrationStatus
+from lamina.store import servers as store
+from lamina.store.tables import migrations
+
+WITH_LINKS = Version(2, 23)
+PAGES = Version(2, 59)
+WITH_OWNERS = Version(2, 80)
+_FILTERS: dict[str, sa.Column[Any]] = {
+    "status": migrations.c.status,
+    "instance_uuid": migrations.c.server_id,
+    "migration_type": migrations.c.type,
+    "source_compute": migrations.c.source_host,
+    "user_id": migrations.c.user_id,
+    "project_id": migrations.c.project_id,
+}
+#: what a migration that still moves is in
+_MOVING = (MigrationStatus.PRE_MIGRATING, MigrationStatus.MIGRATING, MigrationStatus.POST_MIGRATING)
+
+
+def _view(request: Request, migration: Migration) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": migration.seq,
+        "instance_uuid": migration.server_id,
+        "source_compute": migration.source_host,
+        "source_node": migration.source_host,
+        "dest_compute": migration.dest_host,
+        "dest_node": migration.dest_host,
+        "dest_host": migration.dest_host,
+        "status": migration.status,
+        "old_instance_type_id": migration.old_flavor.id,
+        "new_instance_type_id": migration.new_flavor.id,
+        "created_at": precise_moment(migration.created_at),
+        "updated_at": precise_moment(migration.updated_at),
+    }
+    if request.version >= WITH_LINKS:
+        shown |= {"migration_type": migration.type, "links": links(request, f"servers/{migration.server_id}/migrations", migration.seq)}
+    if request.version >= PAGES:
+        shown["uuid"] = migration.id
+    if request.version >= WITH_OWNERS:
+        shown |= {"user_id": migration.user_id, "project_id": migration.project_id}
+    return shown
+
+
+def index(request: Request) -> Reply:
+    conditions: list[sa.ColumnElement[bool]] = []
+    for name, column in _FILTERS.items():
+        value = request.value(name)
+        if value is not None:
+            conditions.append(column == value)
+    host = request.value("host")
+    if host is not None:
+        conditions.append(sa.or_(migrations.c.source_host == host, migrations.c.dest_host == host))
+    for name, later in (("changes-since", True), ("changes-before", False)):
+        said = request.value(name)
+        if said is not None and request.version >= PAGES:
+            moment = parse_moment(said, name)
+            conditions.append(migrations.c.updated_at >= moment if later else migrations.c.updated_at <= moment)
+    limit, marker = page_limit(request), request.value("marker")
+    with request.plane.db.read() as tx:
+        found = store.migrations_page(tx, conditions, limit=limit, marker=marker if request.version >= PAGES else None)
+    more = next_link(request, "/os-migrations", found, limit, found[-1].id if found else "") if request.version >= PAGES else {}
+    body: dict[str, Any] = {"migrations": [_view(request, m) for m in found]}
+    return Reply(200, body | ({"migrations_links": more["links"]} if more else {}))
+
+
+def _moving(request: Request) -> list[Migration]:
+    with request.plane.db.read() as tx:
+        server = find(tx, request)
+        return store.migrations_page(tx, [migrations.c.server_id == server.id, migrations.c.status.in_(_MOVING)])
+
+
+def of_server(request: Request) -> Reply:
+    """Those that are under way."""
+    return Reply(200, {"migrations": [_server_view(request, m) for m in _moving(request)]})
+
+
+def show(request: Request) -> Reply:
+    wanted = request.path["migration"]
+    for migration in _moving(request):
+        if wanted in (str(migration.seq), migration.id):
+            return Reply(200, {"migration": _server_view(request, migration)})
+    raise NotFound(f"In-progress migration {wanted[:80]} is not found for server {request.path['server'][:80]}.")
+
+
+def _server_view(request: Request, migration: Migration) -> dict[str, Any]:
+    shown = _view(request, migration)
+    for name in ("instance_uuid", "old_instance_type_id", "new_instance_type_id", "migration_type", "links"):
+        shown.pop(name, None)
+    figures = ("memory_total_bytes", "memory_processed_bytes", "memory_remaining_bytes")
+    disks = ("disk_total_bytes", "disk_processed_bytes", "disk_remaining_bytes")
+    return shown | {"server_uuid": migration.server_id} | dict.fromkeys((*figures, *disks))
+
+
+ROUTES = (
+    Route("GET", "/os-migrations", index, "os_compute_api:os-migrations:index", ADMIN),
+    Route("GET", "/servers/{server}/migrations", of_server, "os_compute_api:servers:migrations:index", ADMIN, since=WITH_LINKS),
+    Route("GET", "/servers/{server}/migrations/{migration}", show, "os_compute_api:servers:migrations:show", ADMIN, since=WITH_LINKS),
+)

@@ -1,0 +1,183 @@
+"""Actions on a server: one call whose body's only key says which (Compute API reference, "Servers - run an action")."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from lamina.api.compute.server_requests import find_flavor
+from lamina.api.compute.servers import caller_of, find, must_be_unlocked
+from lamina.api.routing import MEMBER, Reply, Request, Route, Version
+from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
+from lamina.model.hosts import PowerAction
+from lamina.model.servers import Server
+from lamina.operations import confirm, delete, power, resize, revert
+from lamina.store import hosts
+from lamina.store import servers as store
+
+LOCKED_REASON = Version(2, 73)
+NAMED_HOST = Version(2, 56)
+
+
+class Resize(msgspec.Struct, forbid_unknown_fields=True):
+    flavor: str | int = msgspec.field(name="flavorRef")
+    disk_config: str | None = msgspec.field(default=None, name="OS-DCF:diskConfig")
+
+
+class Reboot(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+
+
+class Migrate(msgspec.Struct, forbid_unknown_fields=True):
+    host: str | None = None
+
+
+class Lock(msgspec.Struct, forbid_unknown_fields=True):
+    locked_reason: str | None = None
+
+
+def _parsed(value: Any, model: type[Any], action: str) -> Any:
+    try:
+        return msgspec.convert(value, type=model, strict=True)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"Invalid input for {action}: {error}") from error
+
+
+def _nothing(value: Any, action: str) -> None:
+    if value not in (None, {}):
+        raise BadRequest(f"{action}: this action takes null")
+
+
+def _resize(request: Request, server: Server, value: Any) -> Reply:
+    wanted = _parsed(value, Resize, "resize")
+    with request.plane.db.read() as tx:
+        flavor = find_flavor(tx, request, wanted.flavor)
+    resize.request(request.plane, caller_of(request), server.id, flavor)
+    return Reply(202)
+
+
+def _confirm(request: Request, server: Server, value: Any) -> Reply:
+    _nothing(value, "confirmResize")
+    try:
+        confirm.request(request.plane, caller_of(request), server.id)
+    except NotFound as error:
+        raise BadRequest(error.message) from error
+    return Reply(204)
+
+
+def _revert(request: Request, server: Server, value: Any) -> Reply:
+    _nothing(value, "revertResize")
+    try:
+        revert.request(request.plane, caller_of(request), server.id)
+    except NotFound as error:
+        raise BadRequest(error.message) from error
+    return Reply(202)
+
+
+def _migrate(request: Request, server: Server, value: Any) -> Reply:
+    wanted = _parsed(value or {}, Migrate, "migrate")
+    if wanted.host is not None:
+        if request.version < NAMED_HOST:
+            raise BadRequest(f"migrate.host: a host can be named from version {NAMED_HOST} on")
+        with request.plane.db.read() as tx:
+            if hosts.find_host(tx, wanted.host) is None:
+                raise BadRequest(f"migrate.host: Compute host {wanted.host[:80]} could not be found.")
+    resize.request_migration(request.plane, caller_of(request), server.id, host=wanted.host)
+    return Reply(202)
+
+
+def _power(action: PowerAction, name: str) -> Callable[[Request, Server, Any], Reply]:
+    def act(request: Request, server: Server, value: Any) -> Reply:
+        _nothing(value, name)
+        power.request(request.plane, caller_of(request), server.id, action)
+        return Reply(202)
+
+    return act
+
+
+def _reboot(request: Request, server: Server, value: Any) -> Reply:
+    kinds = {"SOFT": PowerAction.SOFT_REBOOT, "HARD": PowerAction.HARD_REBOOT}
+    said = _parsed(value, Reboot, "reboot").type.upper()
+    if said not in kinds:
+        raise BadRequest("reboot.type: either 'SOFT' or 'HARD'")
+    power.request(request.plane, caller_of(request), server.id, kinds[said])
+    return Reply(202)
+
+
+def _lock(request: Request, server: Server, value: Any) -> Reply:
+    reason = _parsed(value or {}, Lock, "lock").locked_reason
+    if reason is not None and (request.version < LOCKED_REASON or not 1 <= len(reason) <= 255):
+        raise BadRequest(f"lock.locked_reason: 1 to 255 characters, from version {LOCKED_REASON} on")
+    with request.plane.db.write() as tx:
+        store.update(tx, server.id, request.plane.clock.now(), locked=True, locked_reason=reason)
+    return Reply(202)
+
+
+def _unlock(request: Request, server: Server, value: Any) -> Reply:
+    _nothing(value, "unlock")
+    with request.plane.db.write() as tx:
+        store.update(tx, server.id, request.plane.clock.now(), locked=False, locked_reason=None)
+    return Reply(202)
+
+
+def _force_delete(request: Request, server: Server, value: Any) -> Reply:
+    _nothing(value, "forceDelete")
+    delete.request(request.plane, caller_of(request), server.id)
+    return Reply(202)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerAction:
+    """``admin`` only for administrators; ``locked`` allowed on a locked server too."""
+
+    act: Callable[[Request, Server, Any], Reply]
+    admin: bool = False
+    locked: bool = False
+
+
+ACTIONS: dict[str, ServerAction] = {
+    "resize": ServerAction(_resize),
+    "confirmResize": ServerAction(_confirm),
+    "revertResize": ServerAction(_revert),
+    "migrate": ServerAction(_migrate, admin=True),
+    "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
+    "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
+    "reboot": ServerAction(_reboot),
+    "lock": ServerAction(_lock, locked=True),
+    "unlock": ServerAction(_unlock, locked=True),
+    "forceDelete": ServerAction(_force_delete),
+}
+#: documented, and not done here
+NOT_HERE = frozenset(
+    {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
+    | {"injectNetworkInfo", "os-getConsoleOutput", "os-getRDPConsole", "os-getSPICEConsole", "os-getSerialConsole"}
+    | {"os-getVNCConsole", "os-migrateLive", "os-resetState", "pause", "rebuild", "removeFixedIp", "removeFloatingIp"}
+    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "resume", "shelve", "shelveOffload", "suspend", "trigger_crash_dump"}
+    | {"unpause", "unrescue", "unshelve"}
+)
+
+
+def act(request: Request) -> Reply:
+    """Raises `BadRequest`, `Forbidden`, `NotFound`, `Conflict`, `NotImplementedHere`."""
+    body = request.json(dict[str, Any])
+    if len(body) != 1:
+        raise BadRequest("A server's action is one key, which names it, and its value.")
+    ((name, value),) = body.items()
+    with request.plane.db.read() as tx:
+        server = find(tx, request)
+    if name in NOT_HERE:
+        raise NotImplementedHere(f"The action {name} is not available here.")
+    action = ACTIONS.get(name)
+    if action is None:
+        raise BadRequest(f"There is no such action: {name[:80]}")
+    if action.admin and not request.context.is_admin:
+        raise Forbidden(f"Policy doesn't allow os_compute_api:servers:{name} to be performed.")
+    if not action.locked:
+        must_be_unlocked(request, server)
+    return action.act(request, server, value)
+
+
+ROUTES = (Route("POST", "/servers/{server}/action", act, "os_compute_api:servers:action", MEMBER),)

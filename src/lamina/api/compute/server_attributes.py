@@ -1,0 +1,174 @@
+"""What hangs on a server: metadata, tags, and the attachments that there are none of here."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.api.compute.server_requests import metadata_of, tags_of
+from lamina.api.compute.servers import find, must_be_unlocked
+from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
+from lamina.model.errors import BadRequest, NotFound
+from lamina.model.servers import Server
+from lamina.store import servers
+
+TAGS = Version(2, 26)
+
+
+class MetadataBody(msgspec.Struct, forbid_unknown_fields=True):
+    metadata: dict[str, str]
+
+
+class MetaBody(msgspec.Struct, forbid_unknown_fields=True):
+    meta: dict[str, str]
+
+
+class TagsBody(msgspec.Struct, forbid_unknown_fields=True):
+    tags: list[str]
+
+
+def _read(request: Request) -> Server:
+    with request.plane.db.read() as tx:
+        return find(tx, request)
+
+
+def _writable(tx: sa.Connection, request: Request) -> Server:
+    server = find(tx, request)
+    must_be_unlocked(request, server)
+    return server
+
+
+def list_metadata(request: Request) -> Reply:
+    return Reply(200, {"metadata": _read(request).metadata})
+
+
+def show_meta(request: Request) -> Reply:
+    key = request.path["key"]
+    metadata = _read(request).metadata
+    if key not in metadata:
+        raise NotFound("Metadata item was not found")
+    return Reply(200, {"meta": {key: metadata[key]}})
+
+
+def _set_metadata(request: Request, items: dict[str, str], *, replace: bool) -> dict[str, str]:
+    with request.plane.db.write() as tx:
+        server = _writable(tx, request)
+        metadata = metadata_of(items if replace else server.metadata | items)
+        servers.update(tx, server.id, request.plane.clock.now(), expected=server.generation, metadata=metadata)
+    return metadata
+
+
+def merge_metadata(request: Request) -> Reply:
+    return Reply(200, {"metadata": _set_metadata(request, request.json(MetadataBody).metadata, replace=False)})
+
+
+def replace_metadata(request: Request) -> Reply:
+    return Reply(200, {"metadata": _set_metadata(request, request.json(MetadataBody).metadata, replace=True)})
+
+
+def set_meta(request: Request) -> Reply:
+    key, meta = request.path["key"], request.json(MetaBody).meta
+    if list(meta) != [key]:
+        raise BadRequest("Request body and URI mismatch")
+    _set_metadata(request, meta, replace=False)
+    return Reply(200, {"meta": meta})
+
+
+def delete_meta(request: Request) -> Reply:
+    key = request.path["key"]
+    metadata = _read(request).metadata
+    if key not in metadata:
+        raise NotFound("Metadata item was not found")
+    _set_metadata(request, {k: v for k, v in metadata.items() if k != key}, replace=True)
+    return Reply(204)
+
+
+# ---------------------------------------------------------------------------------------------------- tags
+
+
+def list_tags(request: Request) -> Reply:
+    return Reply(200, {"tags": list(_read(request).tags)})
+
+
+def has_tag(request: Request) -> Reply:
+    if request.path["tag"] not in _read(request).tags:
+        raise NotFound(f"Server {request.path['server'][:80]} has no tag '{request.path['tag'][:80]}'")
+    return Reply(204)
+
+
+def _set_tags(request: Request, tags: list[str]) -> tuple[str, ...]:
+    checked = tags_of(tags)
+    with request.plane.db.write() as tx:
+        server = _writable(tx, request)
+        servers.update(tx, server.id, request.plane.clock.now(), expected=server.generation, tags=list(checked))
+    return checked
+
+
+def replace_tags(request: Request) -> Reply:
+    return Reply(200, {"tags": list(_set_tags(request, request.json(TagsBody).tags))})
+
+
+def add_tag(request: Request) -> Reply:
+    tag, present = request.path["tag"], _read(request).tags
+    if tag in present:
+        return Reply(204)
+    _set_tags(request, [*present, tag])
+    return Reply(201, headers={"Location": request.url})
+
+
+def delete_tag(request: Request) -> Reply:
+    tag, present = request.path["tag"], _read(request).tags
+    if tag not in present:
+        raise NotFound(f"Server {request.path['server'][:80]} has no tag '{tag[:80]}'")
+    _set_tags(request, [t for t in present if t != tag])
+    return Reply(204)
+
+
+def delete_tags(request: Request) -> Reply:
+    _set_tags(request, [])
+    return Reply(204)
+
+
+# ---------------------------------------------------------------------------------------------------- attachments
+
+
+def no_interfaces(request: Request) -> Reply:
+    _read(request)
+    return Reply(200, {"interfaceAttachments": []})
+
+
+def no_volumes(request: Request) -> Reply:
+    _read(request)
+    return Reply(200, {"volumeAttachments": []})
+
+
+def no_addresses(request: Request) -> Reply:
+    _read(request)
+    return Reply(200, {"addresses": {}})
+
+
+def security_groups(request: Request) -> Reply:
+    _read(request)
+    return Reply(200, {"security_groups": [{"id": "default", "name": "default", "description": "", "rules": []}]})
+
+
+META = "os_compute_api:server-metadata"
+TAG = "os_compute_api:os-server-tags"
+ROUTES = (
+    Route("GET", "/servers/{server}/metadata", list_metadata, f"{META}:index", READER),
+    Route("POST", "/servers/{server}/metadata", merge_metadata, f"{META}:create", MEMBER),
+    Route("PUT", "/servers/{server}/metadata", replace_metadata, f"{META}:update_all", MEMBER),
+    Route("GET", "/servers/{server}/metadata/{key}", show_meta, f"{META}:show", READER),
+    Route("PUT", "/servers/{server}/metadata/{key}", set_meta, f"{META}:update", MEMBER),
+    Route("DELETE", "/servers/{server}/metadata/{key}", delete_meta, f"{META}:delete", MEMBER),
+    Route("GET", "/servers/{server}/tags", list_tags, f"{TAG}:index", READER, since=TAGS),
+    Route("PUT", "/servers/{server}/tags", replace_tags, f"{TAG}:update_all", MEMBER, since=TAGS),
+    Route("DELETE", "/servers/{server}/tags", delete_tags, f"{TAG}:delete_all", MEMBER, since=TAGS),
+    Route("GET", "/servers/{server}/tags/{tag}", has_tag, f"{TAG}:show", READER, since=TAGS),
+    Route("PUT", "/servers/{server}/tags/{tag}", add_tag, f"{TAG}:update", MEMBER, since=TAGS),
+    Route("DELETE", "/servers/{server}/tags/{tag}", delete_tag, f"{TAG}:delete", MEMBER, since=TAGS),
+    Route("GET", "/servers/{server}/os-interface", no_interfaces, "os_compute_api:os-attach-interfaces:list", READER),
+    Route("GET", "/servers/{server}/os-volume_attachments", no_volumes, "os_compute_api:os-volumes-attachments:index", READER),
+    Route("GET", "/servers/{server}/ips", no_addresses, "os_compute_api:ips:index", READER),
+    Route("GET", "/servers/{server}/os-security-groups", security_groups, "os_compute_api:os-security-groups:list", READER),
+)

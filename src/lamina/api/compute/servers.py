@@ -1,0 +1,260 @@
+"""Servers: listed, shown, created, updated, deleted (Compute API reference, "Servers")."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from lamina.api.compute.answers import PREFIX, as_bool, next_link, page_limit, parse_moment
+from lamina.api.compute.server_requests import description_of, hostname_of, name_of, new_server
+from lamina.api.compute.server_views import brief, view
+from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
+from lamina.model import ids
+from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
+from lamina.model.servers import STATES_OF_STATUS, Server
+from lamina.operations import create, delete
+from lamina.saga.runner import Caller
+from lamina.store import hosts
+from lamina.store import servers as store
+from lamina.store.tables import servers
+
+RULE = "os_compute_api:servers"
+
+#: query parameter -> column, for everybody
+_FILTERS: dict[str, sa.Column[Any]] = {
+    "image": servers.c.image_id,
+    "reservation_id": servers.c.reservation_id,
+    "key_name": servers.c.key_name,
+    "availability_zone": servers.c.zone,
+    "user_id": servers.c.user_id,
+    "uuid": servers.c.id,
+}
+#: and for administrators only
+_ADMIN_FILTERS: dict[str, sa.Column[Any]] = {
+    "host": servers.c.host,
+    "node": servers.c.host,
+    "vm_state": servers.c.vm_state,
+    "task_state": servers.c.task_state,
+    "power_state": servers.c.power_state,
+}
+_PARTS: dict[str, sa.Column[Any]] = {"name": servers.c.name, "display_name": servers.c.name, "hostname": servers.c.hostname}
+#: parameters of the listing itself, and those of Nova's that can't match anything here
+_KNOWN = frozenset(
+    {"limit", "marker", "sort_key", "sort_dir", "status", "flavor", "all_tenants", "project_id", "tenant_id", "deleted", "locked"}
+    | {"changes-since", "changes-before", "tags", "tags-any", "not-tags", "not-tags-any", "ip", "ip6", "description", "config_drive"}
+    | {"created_at", "launched_at", "terminated_at", "progress", "root_device_name", "kernel_id", "ramdisk_id", "launch_index"}
+    | {"access_ip_v4", "access_ip_v6", "auto_disk_config", "disk_config", "display_description", "metadata", "instance_type_id"}
+    | {"soft_deleted", "block_device_mapping", "services", "system_metadata", "info_cache", "security_groups", "pci_devices"}
+)
+WITH_LOCKED_FILTER = Version(2, 73)
+WITH_CHANGES_BEFORE = Version(2, 66)
+
+
+class Update(msgspec.Struct, forbid_unknown_fields=True):
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    description: str | msgspec.UnsetType | None = msgspec.UNSET
+    hostname: str | msgspec.UnsetType = msgspec.UNSET
+    access_ipv4: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="accessIPv4")
+    access_ipv6: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="accessIPv6")
+    disk_config: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="OS-DCF:diskConfig")
+
+
+class UpdateBody(msgspec.Struct, forbid_unknown_fields=True):
+    server: Update
+
+
+def caller_of(request: Request) -> Caller:
+    """Raises `Forbidden` for a token without a project: a server belongs to one."""
+    if request.context.project_id is None:
+        raise Forbidden("A token with a project is needed.")
+    return Caller(request.context.user_id, request.context.project_id, request.context.request_id)
+
+
+def find(tx: sa.Connection, request: Request) -> Server:
+    """The server in the path, if the caller may see it; what is another's is as if it were not there. Raises `NotFound`."""
+    server_id = request.path["server"]
+    if not ids.is_uuid(server_id):
+        raise NotFound(f"Instance {server_id[:80]} could not be found.")
+    return store.get(tx, ids.parse_uuid(server_id), None if request.context.is_admin else request.context.project_id or "")
+
+
+def must_be_unlocked(request: Request, server: Server) -> None:
+    """Raises `Conflict` for a locked server, but for an administrator."""
+    if server.locked and not request.context.is_admin:
+        raise Conflict(f"Instance {server.id} is locked")
+
+
+def up_hosts(tx: sa.Connection, request: Request) -> frozenset[str]:
+    now, service_down = request.plane.clock.now(), request.plane.settings.service_down
+    return frozenset(h.name for h in hosts.all_hosts(tx) if h.is_up(now, service_down))
+
+
+# ---------------------------------------------------------------------------------------------------- listing
+
+
+def _conditions(request: Request) -> list[sa.ColumnElement[bool]]:
+    names = dict.fromkeys(key for key, _ in request.query)
+    return [_whose(request), *_in_time(request), *(c for name in names if (c := _filter(request, name)) is not None)]
+
+
+def _in_time(request: Request) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    deleted = request.context.is_admin and as_bool(request.value("deleted") or "false", "deleted")
+    changes_since = request.value("changes-since")
+    if deleted:
+        found.append(servers.c.deleted_at.is_not(None))
+    elif changes_since is None:
+        found.append(servers.c.deleted_at.is_(None))
+    if changes_since is not None:
+        found.append(servers.c.updated_at >= parse_moment(changes_since, "changes-since"))
+    changes_before = request.value("changes-before")
+    if changes_before is not None and request.version >= WITH_CHANGES_BEFORE:
+        found.append(servers.c.updated_at <= parse_moment(changes_before, "changes-before"))
+    return found
+
+
+def _filter(request: Request, name: str) -> sa.ColumnElement[bool] | None:
+    """The condition of one query parameter, if it is one. Raises `BadRequest`."""
+    value = request.value(name) or ""
+    if name in _FILTERS or (request.context.is_admin and name in _ADMIN_FILTERS):
+        return (_FILTERS | _ADMIN_FILTERS)[name] == value
+    if name in _PARTS:
+        return _PARTS[name].contains(value, autoescape=True)
+    if name == "status":
+        return _of_statuses(request.values("status"))
+    if name == "flavor":
+        return servers.c.flavor["id"].as_string() == value
+    if name == "locked" and request.version >= WITH_LOCKED_FILTER:
+        return servers.c.locked == as_bool(value, "locked")
+    if name in ("ip", "ip6"):
+        return sa.false()  # servers have no addresses here
+    if name not in _KNOWN and name not in _ADMIN_FILTERS and request.version >= Version(2, 75):
+        raise BadRequest(f"Additional properties are not allowed ('{name[:80]}' was unexpected)")
+    return None
+
+
+def _whose(request: Request) -> sa.ColumnElement[bool]:
+    """The caller's project; for an administrator every project, or one, if he says so."""
+    context = request.context
+    project = request.value("project_id") or request.value("tenant_id")
+    if request.value("all_tenants") is not None and as_bool(request.value("all_tenants") or "1", "all_tenants"):
+        if not context.is_admin:
+            raise Forbidden("Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
+        return servers.c.project_id == project if project is not None else sa.true()
+    if context.is_admin and context.project_id is None:
+        return sa.true()
+    return servers.c.project_id == (context.project_id or "")
+
+
+def _of_statuses(wanted: list[str]) -> sa.ColumnElement[bool]:
+    """By vm_state first; `_has_status` looks again, since a status may hang on the task as well."""
+    states = {state for word in wanted for state in STATES_OF_STATUS.get(word.upper(), ())}
+    return servers.c.vm_state.in_(sorted(states))
+
+
+def _has_tags(request: Request, server: Server) -> bool:
+    def said(name: str) -> set[str]:
+        return {tag for value in request.values(name) for tag in value.split(",") if tag}
+
+    tags = set(server.tags)
+    return (
+        said("tags") <= tags
+        and (not said("tags-any") or bool(said("tags-any") & tags))
+        and (not said("not-tags") or not said("not-tags") <= tags)
+        and not said("not-tags-any") & tags
+    )
+
+
+def _page(request: Request) -> tuple[list[Server], frozenset[str], int]:
+    limit = page_limit(request)
+    keys, directions = request.values("sort_key"), request.values("sort_dir")
+    directions += [directions[-1] if directions else "desc"] * (len(keys) - len(directions))
+    sort = list(zip(keys, directions, strict=False)) or [("created_at", directions[0] if directions else "desc")]
+    statuses = {word.upper() for word in request.values("status")}
+    with request.plane.db.read() as tx:
+        found = store.page(tx, _conditions(request), sort=sort, limit=limit, marker=request.value("marker"))
+        up = up_hosts(tx, request) if request.context.is_admin else frozenset()
+    kept = [s for s in found if (not statuses or s.status in statuses) and _has_tags(request, s)]
+    return kept, up, limit
+
+
+def _more(request: Request, path: str, found: list[Server], limit: int) -> dict[str, Any]:
+    more = next_link(request, path, found, limit, found[-1].id if found else "")
+    return {"servers_links": more["links"]} if more else {}
+
+
+def index(request: Request) -> Reply:
+    found, _, limit = _page(request)
+    return Reply(200, {"servers": [brief(request, s) for s in found]} | _more(request, "/servers", found, limit))
+
+
+def detail(request: Request) -> Reply:
+    found, up, limit = _page(request)
+    return Reply(200, {"servers": [view(request, s, up) for s in found]} | _more(request, "/servers/detail", found, limit))
+
+
+def show(request: Request) -> Reply:
+    with request.plane.db.read() as tx:
+        server = find(tx, request)
+        up = up_hosts(tx, request) if request.context.is_admin else frozenset()
+    return Reply(200, {"server": view(request, server, up)})
+
+
+# ---------------------------------------------------------------------------------------------------- changing
+
+
+def make(request: Request) -> Reply:
+    caller = caller_of(request)
+    wanted, by_reservation = new_server(request)
+    made = create.request(request.plane, caller, wanted)
+    if by_reservation:
+        return Reply(202, {"reservation_id": made[0].reservation_id})
+    first = made[0]
+    body = brief(request, first)
+    del body["name"]
+    body |= {"OS-DCF:diskConfig": "MANUAL", "security_groups": [{"name": "default"}], "adminPass": secrets.token_urlsafe(12)}
+    location = f"{request.plane.settings.public_url}{PREFIX}/servers/{first.id}"
+    return Reply(202, {"server": body}, {"Location": location})
+
+
+def update(request: Request) -> Reply:
+    body = request.json(UpdateBody).server
+    changes: dict[str, Any] = {}
+    if body.name is not msgspec.UNSET:
+        changes["name"] = name_of(body.name)
+    if body.description is not msgspec.UNSET:
+        if request.version < Version(2, 19):
+            raise BadRequest("description: servers have it from version 2.19 on")
+        changes["description"] = description_of(body.description)
+    if body.hostname is not msgspec.UNSET:
+        if request.version < Version(2, 90):
+            raise BadRequest("hostname: servers have it from version 2.90 on")
+        changes["hostname"] = hostname_of(body.hostname)
+    with request.plane.db.write() as tx:
+        server = find(tx, request)
+        must_be_unlocked(request, server)
+        store.update(tx, server.id, request.plane.clock.now(), **changes)
+        server = find(tx, request)
+        up = up_hosts(tx, request)
+    return Reply(200, {"server": view(request, server, up)})
+
+
+def remove(request: Request) -> Reply:
+    with request.plane.db.read() as tx:
+        server = find(tx, request)
+    must_be_unlocked(request, server)
+    delete.request(request.plane, caller_of(request), server.id)
+    return Reply(204)
+
+
+ROUTES = (
+    Route("GET", "/servers", index, f"{RULE}:index", READER),
+    Route("POST", "/servers", make, f"{RULE}:create", MEMBER),
+    Route("GET", "/servers/detail", detail, f"{RULE}:detail", READER),
+    Route("GET", "/servers/{server}", show, f"{RULE}:show", READER),
+    Route("PUT", "/servers/{server}", update, f"{RULE}:update", MEMBER),
+    Route("DELETE", "/servers/{server}", remove, f"{RULE}:delete", MEMBER),
+)
