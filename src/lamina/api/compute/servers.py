@@ -126,7 +126,8 @@ def _filter(request: Request, name: str) -> sa.ColumnElement[bool] | None:
     if name == "status":
         return _of_statuses(request.values("status"))
     if name == "flavor":
-        return servers.c.flavor["id"].as_string() == value
+        condition: sa.ColumnElement[bool] = servers.c.flavor["id"].as_string() == value
+        return condition
     if name == "locked" and request.version >= WITH_LOCKED_FILTER:
         return servers.c.locked == as_bool(value, "locked")
     if name in ("ip", "ip6"):
