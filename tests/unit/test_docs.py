@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from lamina.api.compute import server_actions
 from lamina.api.rooms import ROOMS
 from lamina.cli.main import VERBS, group
 from lamina.model.servers import transition_table
@@ -22,6 +23,7 @@ STATES = DOCS / "server-states.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 _ROW = re.compile(r"\| (?P<methods>[A-Z, ]+) \| `(?P<path>[^`]+)` \| (?P<verdict>done|partial|not) \| (?P<note>.*) \|")
+_ACTION = re.compile(r"\| (?P<names>`\w[^|]+`) \| (?P<verdict>done|partial|not) \| .*\|")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -70,6 +72,12 @@ def test_every_route_is_in_the_table_of_api_calls() -> None:
 def test_the_table_promises_no_call_that_is_not_served() -> None:
     promised = {call for call, verdict in documented().items() if verdict != "not"}
     assert promised <= served(), f"docs/api.md has what is not served: {sorted(promised - served())}"
+
+
+def test_every_action_on_a_server_is_in_the_table_of_actions() -> None:
+    rows = [row for line in (DOCS / "api.md").read_text().splitlines() if (row := _ACTION.fullmatch(line))]
+    told = {name: row["verdict"] for row in rows for name in re.findall(r"`([^`]+)`", row["names"])}
+    assert told == dict.fromkeys(server_actions.ACTIONS, "done") | dict.fromkeys(server_actions.NOT_HERE, "not")
 
 
 def test_what_is_not_or_partly_answered_has_a_reason() -> None:
