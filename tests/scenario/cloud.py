@@ -172,4 +172,6 @@ def cloud_of(directory: Path, hosts: list[dict[str, Any]]) -> Iterator[Cloud]:
             assert cloud.stop() == 0, "lamina up did not stop cleanly"
 
 
-os.environ.pop("OS_CLOUD", None)
+# a developer's own cloud must not be what the scenarios talk to
+for _name in [name for name in os.environ if name.startswith("OS_")]:
+    del os.environ[_name]
