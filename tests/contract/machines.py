@@ -16,7 +16,6 @@ from lamina.agent.simulated.host import SimulatedHost, simulated_host
 from lamina.agent.simulated.kernel import File, Link, Node, SimulatedKernel
 from lamina.agent.sysfs import Sysfs
 from lamina.model import ids
-from lamina.model.gpus import Framework
 from lamina.model.hosts import Call, Fence, VgpuSpec
 from lamina.model.ids import PciAddress
 
@@ -77,8 +76,9 @@ def spec(server_id: str, index: int = 0, gpu: PciAddress = FIRST, vgpu_type: str
 
 def plant_foreign(host: SimulatedHost, parent: PciAddress, type_id: str) -> str:
     """Set up a vGPU as somebody else would, by the kernel's files. The mdev's uuid, or the VF's address."""
-    if host.compute.report().gpus[0].gpu.framework is Framework.VFIO:
-        host.kernel.write(f"/sys/bus/pci/devices/{parent}/nvidia/current_vgpu_type", type_id)
+    current = f"/sys/bus/pci/devices/{parent}/nvidia/current_vgpu_type"
+    if host.kernel.exists(current):
+        host.kernel.write(current, type_id)
         return str(parent)
     uuid = ids.new_uuid()
     host.kernel.write(f"/sys/class/mdev_bus/{parent}/mdev_supported_types/{type_id}/create", uuid)

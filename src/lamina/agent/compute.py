@@ -116,12 +116,17 @@ class ComputeService:
         reports = []
         for device in found.devices:
             record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
-            if record is not None and (record.parent, record.type_id) == (device.parent, device.type_id):
+            if record is not None and record.parent == device.parent and self._is(record, device.type_id):
                 reports.append(_report(record))
             else:
                 uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
                 reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False))
         return tuple(reports)
+
+    def _is(self, record: Record, type_id: str | None) -> bool:
+        """Whether what stands where the record says is the record's vGPU; an mdev has a uuid, a VF's has only its time."""
+        same_time = record.framework is Framework.MDEV or record.boot_id == self._hypervisor.boot_id()
+        return type_id == record.type_id and same_time
 
     # ------------------------------------------------------------------------------------------------ vGPUs
 
@@ -169,7 +174,18 @@ class ComputeService:
             before = records.get(spec.uuid)
             parent = _parent(found, taken, (before.parent if before is not None else None, spec.parent))
             taken.add(parent)
-            planned.append(Record(spec.uuid, spec.server_id, found.gpu.framework, spec.gpu, parent, spec.type, vgpu_type.id))
+            planned.append(
+                Record(
+                    uuid=spec.uuid,
+                    server_id=spec.server_id,
+                    framework=found.gpu.framework,
+                    gpu=spec.gpu,
+                    parent=parent,
+                    type=spec.type,
+                    type_id=vgpu_type.id,
+                    boot_id=self._hypervisor.boot_id(),
+                )
+            )
         return planned
 
     def _make(self, gpus: Mapping[PciAddress, Found], planned: Sequence[Record]) -> None:
@@ -223,7 +239,7 @@ class ComputeService:
     def _remove(self, record: Record) -> None:
         """Remove what stands where the journal says, if it is still what the journal says."""
         framework = self._frameworks[record.framework]
-        if framework.type_id_of(record.uuid, record.parent) == record.type_id:
+        if self._is(record, framework.type_id_of(record.uuid, record.parent)):
             framework.remove(record.uuid, record.parent)
 
     # ------------------------------------------------------------------------------------------------ domains

@@ -23,7 +23,10 @@ REMEMBER_FENCES = 86400.0
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A vGPU of ours: where it stands or is about to stand. ``type_id`` is the kernel's word for ``type``."""
+    """A vGPU of ours: where it stands or is about to stand. ``type_id`` is the kernel's word for ``type``.
+
+    ``boot_id`` is that of the boot it was made in: no vGPU outlives one, and what a VF holds in the next is somebody else's.
+    """
 
     uuid: str
     server_id: str
@@ -32,6 +35,7 @@ class Record(msgspec.Struct, frozen=True):
     parent: PciAddress
     type: str
     type_id: str
+    boot_id: str
 
 
 class SeenFence(msgspec.Struct, frozen=True):
