@@ -54,6 +54,11 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return Bench(request.param, tmp_path, switched_on(request.param, tmp_path))
 
 
+#: where a device has a uuid of its own, and where a parent takes one vGPU only
+on_mdev = pytest.mark.parametrize("bench", ["mdev", "mdev-on-vf"], indirect=True)
+on_functions = pytest.mark.parametrize("bench", ["mdev-on-vf", "vfio"], indirect=True)
+
+
 def domain(*vgpus: VgpuSpec, server_id: str = SERVER, running: bool = True) -> DomainSpec:
     return DomainSpec(server_id, "s", 1, 512, 1, None, tuple(v.uuid for v in vgpus), running)
 
@@ -211,9 +216,8 @@ def test_a_foreign_vgpu_is_told_and_takes_room(bench: Bench) -> None:
         assert ours.parent != foreign.parent
 
 
+@on_mdev
 def test_a_foreign_mdev_under_our_uuid_is_left_alone(bench: Bench) -> None:
-    if bench.kind == "vfio":
-        return  # there a device has no uuid of its own
     wanted = spec(SERVER)
     bench.host.kernel.write(f"/sys/class/mdev_bus/{bench.parents[0]}/mdev_supported_types/nvidia-11/create", wanted.uuid)
     with pytest.raises(DeviceForeign, match=r"that is not Lamina's stands on GPU 0000:81:00.0 already"):
@@ -234,10 +238,9 @@ def test_what_somebody_else_has_made_of_our_function_is_not_cleared(bench: Bench
     assert standing(bench.host) == before
 
 
+@on_functions
 def test_a_function_taken_at_the_last_moment_is_not_cleared(bench: Bench) -> None:
     """Between the look and the write somebody sets the function up; with the very type that we wanted."""
-    if bench.kind == "mdev":
-        return  # there a parent takes several
     framework = bench.host.compute._frameworks[bench.host.compute.report().gpus[0].gpu.framework]
     taken: list[str] = []
     look = framework.type_id_of
@@ -268,9 +271,8 @@ def test_after_a_reboot_vgpus_come_back_where_they_were(bench: Bench) -> None:
     assert bench.host.compute.ensure_vgpus(call(), list(reversed(wanted))) == tuple(reversed(before))
 
 
+@on_functions
 def test_after_a_reboot_another_function_serves_as_well(bench: Bench) -> None:
-    if bench.kind == "mdev":
-        return  # the GPU itself is the parent
     (before,) = bench.host.compute.ensure_vgpus(call(), [spec(SERVER)])
     bench.host.machine.reboot()
     plant_foreign(bench.host, before.parent, bench.type_id("nvidia-11"))
@@ -279,9 +281,8 @@ def test_after_a_reboot_another_function_serves_as_well(bench: Bench) -> None:
     assert bench.ours() == {after.uuid}
 
 
+@on_functions
 def test_the_function_asked_for_is_taken_if_it_is_free(bench: Bench) -> None:
-    if bench.kind == "mdev":
-        return  # the GPU itself is the parent
     for index, (parent, got) in enumerate([(3, 3), (3, 0), (5, 5)]):
         wanted = dataclasses.replace(spec(SERVER, index), parent=bench.parents[parent])
         (made,) = bench.host.compute.ensure_vgpus(call(), [wanted])
