@@ -238,6 +238,16 @@ def test_what_somebody_else_has_made_of_our_function_is_not_cleared(bench: Bench
     assert standing(bench.host) == before
 
 
+@pytest.mark.parametrize("bench", ["vfio"], indirect=True)
+def test_what_somebody_has_turned_our_vgpu_into_is_theirs(bench: Bench) -> None:
+    (made,) = bench.host.compute.ensure_vgpus(call(), [spec(SERVER)])
+    for type_id in ("0", "12"):
+        plant_foreign(bench.host, made.parent, type_id)
+    assert [(v.type, v.ours) for v in bench.vgpus()] == [("nvidia-12", False)]
+    bench.host.compute.release_vgpus(call(), SERVER, [made.uuid])
+    assert standing(bench.host) == {str(made.parent): "12"}
+
+
 @on_functions
 def test_a_function_taken_at_the_last_moment_is_not_cleared(bench: Bench) -> None:
     """Between the look and the write somebody sets the function up; with the very type that we wanted."""
@@ -279,6 +289,15 @@ def test_after_a_reboot_another_function_serves_as_well(bench: Bench) -> None:
     (after,) = bench.host.compute.ensure_vgpus(call(), [spec(SERVER)])
     assert after.parent != before.parent
     assert bench.ours() == {after.uuid}
+
+
+@on_functions
+def test_the_function_of_a_vgpu_that_will_come_back_is_kept_for_it(bench: Bench) -> None:
+    (before,) = bench.host.compute.ensure_vgpus(call(), [spec(SERVER)])
+    bench.host.machine.reboot()
+    (other,) = bench.host.compute.ensure_vgpus(call(), [spec(OTHER)])
+    assert other.parent != before.parent
+    assert bench.host.compute.ensure_vgpus(call(), [spec(SERVER)]) == (before,)
 
 
 @on_functions
