@@ -16,7 +16,6 @@ from lamina.operations.kinds import KINDS
 from lamina.store import schema
 from lamina.store.database import Database
 
-
 structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()],
     logger_factory=structlog.PrintLoggerFactory(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ def command(fleet: str | None, state: Path | None, listen: str, log_level: str) 
             structlog.processors.format_exc_info,  # without local variables, which may hold secrets
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=click.get_text_stream("stderr")),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log_level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
     serve(state or default_state(), listen, fleet, ready=lambda url: click.echo(f"ready {url}"))
