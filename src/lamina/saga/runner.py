@@ -385,7 +385,7 @@ class _Turn(Generic[D]):
         """The last commit of a saga: its subject learns of the outcome and the next in line is promoted."""
         self._write(tx, events, state=state)
         if state is State.UNDONE:
-            self._kind.undone(self._work, tx, _saga_error(self._row))
+            self._kind.undone(self._work, tx, _first_failure(self._entries))
         following = sagas.waiting(tx, self._row.subject)
         if following is not None and sagas.holder(tx, self._row.subject) is None:
             now = self._runner._clock.now()
@@ -446,5 +446,9 @@ def _entries(tx: sa.Connection, saga_id: str) -> list[Entry]:
     ]
 
 
-def _saga_error(row: sagas.SagaRow) -> SagaError:
-    return SagaError(**row.error) if row.error else SagaError(LaminaError.code, "the operation failed")
+def _first_failure(entries: Iterable[Entry]) -> SagaError:
+    """Why the saga turned back, whatever went wrong on the way."""
+    for entry in entries:
+        if entry.event is Event.FAILED and entry.error is not None:
+            return SagaError(**entry.error)
+    return SagaError(LaminaError.code, "the operation failed")

@@ -1,0 +1,166 @@
+"""Filters, weighers, the choice of vGPU types, and what Placement is shown of a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.model import capacity, partitioners
+from lamina.model.errors import NoValidHost
+from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType
+from lamina.model.ids import PciAddress
+from lamina.model.providers import Candidate, Inventory, Provider, ProviderTree
+from lamina.model.requests import CandidateRequest, RequestGroup
+from lamina.scheduling import candidates, claim, filters, vgpus, weighers
+from lamina.scheduling.filters import HostState, Wanted
+
+SMALL = VgpuType("11", "nvidia-11", 512, 4)
+LARGE = VgpuType("12", "nvidia-12", 1024, 2)
+
+
+def gpu(**changes: object) -> Gpu:
+    made = Gpu(
+        address=PciAddress.parse("0000:81:00.0"),
+        model="by hand",
+        framework=Framework.MDEV,
+        partitioning=Partitioning.SAME_SIZE,
+        framebuffer_mb=2048,
+        types=(SMALL, LARGE),
+        enabled_types=("nvidia-11", "nvidia-12"),
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def tree(name: str, card: Gpu, layout: Layout) -> ProviderTree:
+    root = Provider(f"{name}-id", name, 0, f"{name}-id", None, {"VCPU": Inventory(8)}, {"VCPU": 0})
+    inventory = capacity.gpu_inventory(card, layout)
+    child = Provider(
+        f"{name}-gpu",
+        f"{name}_gpu",
+        0,
+        root.id,
+        root.id,
+        {"VGPU": inventory} if inventory else {},
+        {"VGPU": len(layout.ours)},
+        capacity.gpu_traits(card, layout),
+    )
+    return ProviderTree((root, child))
+
+
+def host(name: str, **changes: object) -> HostState:
+    return dataclasses.replace(HostState(name, f"{name}-id", "nova", enabled=True, up=True), **changes)  # type: ignore[arg-type]
+
+
+def request(amount: int = 1, *, required: tuple[str, ...] = (), forbidden: frozenset[str] = frozenset()) -> CandidateRequest:
+    wanted = tuple(frozenset({name}) for name in required)
+    return CandidateRequest((RequestGroup("", {"VCPU": 1, "VGPU": amount}, wanted, forbidden),))
+
+
+def choose(names: dict[str, Layout], wanted: Wanted, card: Gpu | None = None) -> claim.Choice:
+    card = card or gpu()
+    trees = {f"{name}-id": tree(name, card, layout) for name, layout in names.items()}
+    gpus = {f"{name}-gpu": card for name in names}
+    layouts = {f"{name}-gpu": layout for name, layout in names.items()}
+    return claim.choose([host(name) for name in names], trees, gpus, layouts, wanted)
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "reason"),
+    [
+        (host("a"), Wanted(request()), None),
+        (host("a"), Wanted(request(), host="b"), "not the host asked for (b)"),
+        (host("a"), Wanted(request(), excluded=frozenset({"a"})), "excluded: tried already, or to be left"),
+        (host("a", up=False), Wanted(request()), "its compute service is down"),
+        (host("a", enabled=False), Wanted(request()), "its compute service is disabled"),
+        (host("a"), Wanted(request(), zone="elsewhere"), "not in availability zone elsewhere"),
+    ],
+)
+def test_each_filter_says_why(state: HostState, wanted: Wanted, reason: str | None) -> None:
+    passed, reasons = filters.passing([state], wanted)
+    assert (passed, reasons) == (([state], {}) if reason is None else ([], {"a": reason}))
+
+
+def test_the_emptiest_host_comes_first_and_the_last_resort_last() -> None:
+    card = gpu()
+    layouts = {"full": Layout((SMALL,) * 3), "half": Layout((SMALL,) * 2), "empty": Layout()}
+    trees = {f"{name}-id": tree(name, card, layout) for name, layout in layouts.items()}
+    hosts = [host(name) for name in layouts]
+    assert [h.name for h in weighers.spread(hosts, trees, Wanted(request()))] == ["empty", "half", "full"]
+    assert [h.name for h in weighers.spread(hosts, trees, Wanted(request(), last_resort="empty"))] == ["half", "full", "empty"]
+
+
+def test_the_type_asked_for_by_trait_is_the_type_that_is_made() -> None:
+    for trait, vgpu_type in (("CUSTOM_NVIDIA_11", SMALL), ("CUSTOM_NVIDIA_12", LARGE)):
+        choice = choose({"a": Layout()}, Wanted(request(required=(trait,))))
+        assert [p.type for p in choice.placed] == [vgpu_type]
+
+
+def test_a_gpu_bound_to_a_size_takes_no_other() -> None:
+    with pytest.raises(NoValidHost) as caught:
+        choose({"a": Layout((SMALL,))}, Wanted(request(required=("CUSTOM_NVIDIA_12",))))
+    assert "CUSTOM_NVIDIA_12" in caught.value.message
+    choice = choose({"a": Layout((LARGE,))}, Wanted(request()))
+    assert [p.type for p in choice.placed] == [LARGE], "the standing size is taken, though the other is preferred"
+
+
+def test_foreign_devices_take_room_and_bind_the_size() -> None:
+    with pytest.raises(NoValidHost):
+        choose({"a": Layout(foreign=(SMALL,) * 4)}, Wanted(request()))
+    choice = choose({"a": Layout(foreign=(LARGE,))}, Wanted(request()))
+    assert [p.type for p in choice.placed] == [LARGE]
+
+
+def test_a_refusal_tells_of_every_host() -> None:
+    wanted = Wanted(request(), excluded=frozenset({"b"}))
+    with pytest.raises(NoValidHost) as caught:
+        choose({"a": Layout((SMALL,) * 4), "b": Layout()}, wanted)
+    assert caught.value.reasons.keys() == {"a", "b"}
+    assert caught.value.message.startswith("No valid host was found. a: VGPU: ")
+
+
+types = st.sampled_from([SMALL, LARGE])
+layouts = st.builds(Layout, st.lists(types, max_size=5).map(tuple), st.lists(types, max_size=3).map(tuple))
+cards = st.builds(
+    gpu,
+    partitioning=st.sampled_from(Partitioning),
+    max_instances=st.none() | st.integers(1, 5),
+    virtual_functions=st.none() | st.integers(1, 6),
+    enabled_types=st.sampled_from([(), ("nvidia-11",), ("nvidia-12",), ("nvidia-12", "nvidia-11")]),
+)
+
+
+@given(cards, layouts)
+def test_the_inventory_is_what_can_in_fact_be_made(card: Gpu, layout: Layout) -> None:
+    """Capacity left = the most that can be added one by one, found by trying."""
+
+    def most(now: Layout) -> int:
+        return max((1 + most(now.plus(t)) for t in card.enabled if partitioners.room(card, now, t)), default=0)
+
+    inventory = capacity.gpu_inventory(card, layout)
+    left = inventory.capacity - len(layout.ours) if inventory is not None else 0
+    if card.partitioning is Partitioning.SAME_SIZE or len(card.enabled_types) == 1:
+        assert left == most(layout)
+    else:
+        assert left <= most(layout)
+    for vgpu_type in card.enabled:
+        assert partitioners.room(card, layout, vgpu_type) == 0 or vgpu_type.trait in capacity.gpu_traits(card, layout)
+
+
+@given(cards, layouts, st.integers(1, 4))
+def test_what_is_placed_always_has_room(card: Gpu, layout: Layout, amount: int) -> None:
+    candidate = next(iter(_candidates(card, layout, amount)), None)
+    if candidate is None:
+        return
+    placed = vgpus.place(candidate, request(amount), {"a-gpu": card}, {"a-gpu": layout})
+    if placed is not None:
+        assert len(placed) == amount
+        for each in placed:
+            assert partitioners.room(card, layout, each.type) > 0
+            layout = layout.plus(each.type)
+
+
+def _candidates(card: Gpu, layout: Layout, amount: int) -> list[Candidate]:
+    return list(candidates.candidates([tree("a", card, layout)], request(amount), 1))
