@@ -82,6 +82,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         assert f"{listen} is in use" in refused(up("--fleet", "demo", "--state", str(tmp_path / "s"), "--listen", listen))
+    assert not (tmp_path / "s").exists(), "nothing is begun"
 
 
 def test_a_state_directory_that_cannot_be_one(tmp_path: Path) -> None:

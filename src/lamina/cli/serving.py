@@ -48,8 +48,7 @@ def serve(state: Path, listen: str, fleet: str | None, *, ready: Callable[[str],
     Raises `BadRequest` for what the caller has to mend, with nothing begun.
     """
     simulated = load_fleet(fleet)
-    state = prepare(state)
-    with hold(state), contextlib.closing(bind(listen)) as door:
+    with contextlib.closing(bind(listen)) as door, hold(state := prepare(state)):
         settings = Settings(state=state, public_url=url_of(door))
         clock = SystemClock()
         db = Database.at(state)
