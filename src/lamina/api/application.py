@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import anyio.to_thread
@@ -145,7 +145,7 @@ def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version
 
 
 @contextlib.asynccontextmanager
-async def _body(plane: ControlPlane, route: Route, http: HttpRequest):  # type: ignore[no-untyped-def]
+async def _body(plane: ControlPlane, route: Route, http: HttpRequest) -> AsyncIterator[tuple[bytes, Path | None]]:
     limit = plane.settings.max_image if route.upload else plane.settings.max_body
     told = http.headers.get("content-length", "0")
     if not (told.isascii() and told.isdecimal()):

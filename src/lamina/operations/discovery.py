@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from lamina.model import ids, resources
@@ -23,7 +25,7 @@ def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
     provider_id = ids.host_provider_id(report.host)
     own_providers.ensure(tx, provider_id, report.host, parent_id=None, now=now)
     own_providers.set_inventories(tx, provider_id, _host_inventories(report), keep_tuning=True, now=now)
-    facts = {
+    facts: dict[str, Any] = {
         "boot_id": report.boot_id,
         "vcpus": report.vcpus,
         "memory_mb": report.memory_mb,
@@ -47,7 +49,7 @@ def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
                 forced_down=False,
                 zone="nova",
                 created_at=now,
-                **facts,  # type: ignore[arg-type]  # one dict serves the insert and the update
+                **facts,
             ),
         )
     else:

@@ -19,21 +19,21 @@ from lamina.model.hosts import Call, Fence
 
 D = TypeVar("D")
 P = TypeVar("P")
-O = TypeVar("O")  # noqa: E741 - an output; the letter stands alone only here
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Change(Generic[D, P, O]):
+class Change(Generic[D, P, R]):
     """A step in the database. ``do(work, tx)`` returns the step's output; ``undo`` takes the change back."""
 
     name: str
-    do: Callable[[Work[D, P], sa.Connection], O]
+    do: Callable[[Work[D, P], sa.Connection], R]
     undo: Callable[[Work[D, P], sa.Connection], None] | None = None
     output: type[Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Effect(Generic[D, P, O]):
+class Effect(Generic[D, P, R]):
     """A step on a host.
 
     ``then(work, tx, output)`` records what is true afterwards; ``undone(work, tx, seen)`` records what is true after
@@ -42,8 +42,8 @@ class Effect(Generic[D, P, O]):
     """
 
     name: str
-    do: Callable[[Work[D, P]], O]
-    then: Callable[[Work[D, P], sa.Connection, O], None] | None = None
+    do: Callable[[Work[D, P]], R]
+    then: Callable[[Work[D, P], sa.Connection, R], None] | None = None
     undo: Callable[[Work[D, P]], Any] | None = None
     undone: Callable[[Work[D, P], sa.Connection, Any], None] | None = None
     output: type[Any] | None = None
@@ -115,11 +115,11 @@ class Work(Generic[D, P]):
     #: sagas that a step has enlisted or promoted in its transaction; started once that is committed
     enlisted: list[str] = dataclasses.field(default_factory=list)
 
-    def output(self, step: Change[D, P, O] | Effect[D, P, O]) -> O:
+    def output(self, step: Change[D, P, R] | Effect[D, P, R]) -> R:
         """What an earlier step returned. Raises KeyError where it has not finished."""
         if step.output is None:
             raise KeyError(f"step {step.name} has no output")
-        return cast(O, msgspec.convert(self.outputs[step.name], type=step.output))
+        return cast(R, msgspec.convert(self.outputs[step.name], type=step.output))
 
     def finished(self, step: Change[D, P, Any] | Effect[D, P, Any]) -> bool:
         """Whether an earlier step came to its end; an undo may find that it did not."""
