@@ -111,20 +111,20 @@ async def _answer(
         policy.enforce(route, context)
     if any("\0" in word for pair in (*http.path_params.items(), *http.query_params.multi_items()) for word in pair):
         raise BadRequest("The address has a NUL character in it; no name or id has one.")
+    request = Request(
+        plane=plane,
+        context=context,
+        method=method,
+        url=str(http.url),
+        path=dict(http.path_params),
+        query=tuple(http.query_params.multi_items()),
+        headers=http.headers,
+        version=version,
+    )
+    if route.admit is not None:
+        await anyio.to_thread.run_sync(route.admit, request)
     async with _body(plane, route, http) as (body, upload):
-        request = Request(
-            plane=plane,
-            context=context,
-            method=method,
-            url=str(http.url),
-            path=dict(http.path_params),
-            query=tuple(http.query_params.multi_items()),
-            headers=http.headers,
-            version=version,
-            body=body,
-            upload=upload,
-        )
-        return await anyio.to_thread.run_sync(route.handler, request)
+        return await anyio.to_thread.run_sync(route.handler, dataclasses.replace(request, body=body, upload=upload))
 
 
 def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version:

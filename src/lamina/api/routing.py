@@ -139,6 +139,8 @@ class Route:
     public: bool = False
     #: the body is spooled to a file and not bound by the limit of JSON bodies
     upload: bool = False
+    #: run before the body is read; raises what there is to say against the request already
+    admit: Callable[[Request], None] | None = None
 
     def answers(self, version: Version) -> bool:
         return (self.since is None or self.since <= version) and (self.until is None or version <= self.until)

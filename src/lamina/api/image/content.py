@@ -44,19 +44,30 @@ class Facts:
     sha512: str
 
 
+def _awaiting_content(request: Request) -> tuple[Image, str]:
+    """The image in the path, which waits for its content, and the format it is declared to have. Raises what is against it."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/octet-stream":
+        raise UnsupportedMedia("The content of an image is sent as application/octet-stream.")
+    with request.plane.db.read() as tx:
+        declared = access.changeable(tx, request)
+    _must_be_queued(declared)
+    if declared.disk_format is None or declared.container_format is None:
+        raise BadRequest("Properties disk_format, container_format must be set prior to saving data.")
+    return declared, declared.disk_format
+
+
+def admit_upload(request: Request) -> None:
+    """Before the content is taken in: nobody fills the disk with what will not be kept."""
+    _awaiting_content(request)
+
+
 def upload(request: Request) -> Reply:
     """PUT /images/{image_id}/file."""
     plane, spooled = request.plane, request.upload
     if spooled is None:
         raise LaminaError("An upload came without a spooled body.")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/octet-stream":
-        raise UnsupportedMedia("The content of an image is sent as application/octet-stream.")
-    with plane.db.read() as tx:
-        declared = access.visible(tx, request)
-    _must_be_queued(declared)
-    if declared.disk_format is None or declared.container_format is None:
-        raise BadRequest("Properties disk_format, container_format must be set prior to saving data.")
-    facts = inspect(spooled, declared.disk_format)
+    declared, disk_format = _awaiting_content(request)
+    facts = inspect(spooled, disk_format)
     _to_disk(spooled)
     with plane.db.write() as tx:
         now_declared = access.changeable(tx, request)
@@ -140,6 +151,6 @@ def _to_disk(path: Path) -> None:
 
 
 ROUTES = (
-    Route("PUT", "/images/{image_id}/file", upload, "upload_image", MEMBER, upload=True),
+    Route("PUT", "/images/{image_id}/file", upload, "upload_image", MEMBER, upload=True, admit=admit_upload),
     Route("GET", "/images/{image_id}/file", download, "download_image", READER),
 )
