@@ -209,6 +209,24 @@ def test_deleted_in_the_middle(world: World, story: Story, step: str) -> None:
     assert world.free() == {}
 
 
+@pytest.mark.parametrize(
+    ("story", "step"),
+    [case for case in cases() if irrevocable_by(BY_NAME[case.values[0].kind], case.values[1])],
+)
+def test_deleted_when_stuck(world: World, story: Story, step: str) -> None:
+    """What is stuck past its point of no return is no obstacle to a deletion, which leaves nothing."""
+    server_id = story.prepare(world)
+    world.begin(replaced(failing(BY_NAME[story.kind], step, "after")))
+    run(world, story, server_id)
+    (stuck,) = world.operations()
+    assert stuck.state == State.STUCK
+    delete.request(world.plane, CALLER, server_id)
+    world.settle()
+    world.check()
+    assert world.server(server_id).vm_state is VmState.DELETED
+    assert world.free() == {}
+
+
 def failing(kind: Kind[ControlPlane, Any], name: str, when: str) -> Kind[ControlPlane, Any]:
     """The kind with one step that fails the first time, before or after its effect."""
     step = kind.step(name)

@@ -16,6 +16,7 @@ from lamina.model.hosts import PowerState
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
+from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
@@ -35,7 +36,7 @@ _OVER = (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ER
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
-    """Begin to delete a server; a deletion that runs already is enough. Raises `NotFound`, `InvalidState`."""
+    """Begin to delete a server; one that runs already is enough, one that is stuck is begun anew. Raises `NotFound`."""
     with plane.db.write() as tx:
         server = servers.get(tx, server_id)
         server.must_allow(Action.DELETE)
@@ -48,7 +49,7 @@ def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
 
 def _under_way(tx: sa.Connection, server_id: str) -> bool:
     holder, waiting = sagas.holder(tx, server_id), sagas.waiting(tx, server_id)
-    return any(s is not None and s.kind == KIND.name for s in (holder, waiting))
+    return any(s is not None and s.kind == KIND.name and s.state != State.STUCK for s in (holder, waiting))
 
 
 def _places(work: DeleteWork) -> list[str]:
