@@ -8,16 +8,21 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from lamina.api.routing import Microversions, Reply, Request, Version
 from lamina.model.errors import BadRequest, LaminaError
 
+T = TypeVar("T")
+
 PREFIX = "/compute/v2.1"
 MICROVERSIONS = Microversions("compute", Version(2, 1), Version(2, 96), ("X-OpenStack-Nova-API-Version",))
 #: most things in one page (Nova's max_limit)
 MOST = 1000
+
+#: an escaped NUL in JSON text, which no column of a database takes; a backslash before the escape is none
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 _FAULTS = {
     400: "badRequest",
@@ -39,6 +44,13 @@ def fault(error: LaminaError, _request_id: str, _version: Version) -> Reply:
     return Reply(error.status, {_FAULTS.get(error.status, "computeFault"): {"code": error.status, "message": error.message}})
 
 
+def read(request: Request, model: type[T]) -> T:
+    """The body as `model`. Raises `BadRequest` that names the field, or tells of a NUL character."""
+    if _NUL.search(request.body):
+        raise BadRequest("Invalid request body: it has a NUL character in it; no name or text has one.")
+    return request.json(model)
+
+
 def moment(seconds: float | None) -> str | None:
     """``2026-01-31T12:00:00Z``"""
     return None if seconds is None else datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -52,9 +64,12 @@ def precise_moment(seconds: float | None) -> str | None:
 
 
 def parse_moment(text: str, what: str) -> float:
-    """Seconds since the epoch of an ISO 8601 moment, UTC unless it says otherwise. Raises `BadRequest`."""
+    """Seconds since the epoch of an ISO 8601 moment, UTC unless it says otherwise. Raises `BadRequest`.
+
+    In an address a "+" that nobody encoded arrives as a space; behind a time of day it can only have been a "+".
+    """
     try:
-        parsed = datetime.datetime.fromisoformat(text.replace(" ", "+"))
+        parsed = datetime.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
         raise BadRequest(f"{what}: {text[:80]!r} is not a time in ISO 8601") from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()
@@ -66,31 +81,33 @@ def links(request: Request, noun: str, key: object) -> list[dict[str, str]]:
 
 
 def page_limit(request: Request) -> int:
-    """How many things a page has. Raises `BadRequest`."""
+    """The most things that the page has, which may be none. Raises `BadRequest`."""
     text = request.value("limit")
     if text is None:
         return MOST
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise BadRequest(f"limit: {text[:80]!r} is not a whole number from 0 on")
-    return min(int(text), MOST) if int(text) else MOST
+    return min(int(text), MOST)
 
 
 def next_link(request: Request, path: str, found: Sequence[Any], limit: int, marker: str) -> dict[str, Any]:
     """The link to the next page, under the collection's name; nothing on the last page."""
-    if len(found) < limit or not found:
+    if not found or len(found) < limit:
         return {}
     query = [(key, value) for key, value in request.query if key != "marker"] + [("marker", marker)]
     href = f"{request.plane.settings.public_url}{PREFIX}{path}?{urlencode(query)}"
     return {"links": [{"rel": "next", "href": href}]}
 
 
-def as_bool(text: str, what: str) -> bool:
-    """As oslo.utils' strutils understands it. Raises `BadRequest`."""
-    lowered = text.strip().lower()
+def as_bool(value: bool | str, what: str) -> bool:
+    """A truth value, or a word as oslo.utils' strutils understands it. Raises `BadRequest`."""
+    if isinstance(value, bool):
+        return value
+    lowered = value.strip().lower()
     if lowered in ("1", "t", "true", "on", "y", "yes"):
         return True
     if lowered in ("0", "f", "false", "off", "n", "no"):
         return False
-    raise BadRequest(f"{what}: {text[:80]!r} is neither true nor false")
+    raise BadRequest(f"{what}: {value[:80]!r} is neither true nor false")
 
 

@@ -144,7 +144,7 @@ def show(request: Request) -> Reply:
 
 
 def create(request: Request) -> Reply:
-    body = request.json(NewFlavorBody).flavor
+    body = read(request, NewFlavorBody).flavor
     if body.description is not None and request.version < WITH_DESCRIPTION:
         raise BadRequest(f"description: flavors have one from version {WITH_DESCRIPTION} on")
     flavor_id = str(body.id) if body.id not in (None, "", "auto") else ids.new_uuid()
@@ -157,7 +157,7 @@ def create(request: Request) -> Reply:
         ephemeral_gb=_whole(body.ephemeral, "OS-FLV-EXT-DATA:ephemeral"),
         swap_mb=_whole(body.swap or 0, "swap"),
         rxtx_factor=_number(body.rxtx_factor, "rxtx_factor"),
-        public=body.public if isinstance(body.public, bool) else as_bool(body.public, "os-flavor-access:is_public"),
+        public=as_bool(body.public, "os-flavor-access:is_public"),
         description=body.description,
     )
     with request.plane.db.write() as tx:
@@ -180,7 +180,7 @@ def _number(value: float | str, what: str) -> float:
 
 
 def describe(request: Request) -> Reply:
-    body = request.json(DescriptionBody).flavor
+    body = read(request, DescriptionBody).flavor
     with request.plane.db.write() as tx:
         changed = flavors.describe(tx, request.path["flavor"], body.description)
     return Reply(200, {"flavor": view(request, changed)})
@@ -208,7 +208,7 @@ def show_extra_spec(request: Request) -> Reply:
 
 
 def create_extra_specs(request: Request) -> Reply:
-    body = request.json(ExtraSpecsBody)
+    body = read(request, ExtraSpecsBody)
     specs = {key: str(value) for key, value in body.extra_specs.items()}
     with request.plane.db.write() as tx:
         flavors.set_extra_specs(tx, request.path["flavor"], specs)
@@ -217,7 +217,7 @@ def create_extra_specs(request: Request) -> Reply:
 
 def set_extra_spec(request: Request) -> Reply:
     key = request.path["key"]
-    body = request.json(dict[str, str | int | float])
+    body = read(request, dict[str, str | int | float])
     if list(body) != [key]:
         raise BadRequest(f"{key}: the body has this one key and its value")
     with request.plane.db.write() as tx:
@@ -242,7 +242,7 @@ def list_access(request: Request) -> Reply:
 
 
 def act(request: Request) -> Reply:
-    body = request.json(AccessBody)
+    body = read(request, AccessBody)
     flavor_id = request.path["flavor"]
     with request.plane.db.write() as tx:
         if body.add is not None and body.remove is None:

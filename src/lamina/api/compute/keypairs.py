@@ -75,7 +75,7 @@ def index(request: Request) -> Reply:
 
 
 def create(request: Request) -> Reply:
-    body = request.json(Body).keypair
+    body = read(request, Body).keypair
     if not _NAME.fullmatch(body.name) or body.name != body.name.strip():
         raise BadRequest("name: 1 to 255 letters, digits, spaces and any of '.', '_', '@', '-'")
     if body.type != "ssh":

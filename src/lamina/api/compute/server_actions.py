@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute.server_requests import find_flavor
+from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
 from lamina.api.routing import MEMBER, Reply, Request, Route, Version
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
@@ -53,6 +53,7 @@ def _nothing(value: Any, action: str) -> None:
 
 def _resize(request: Request, server: Server, value: Any) -> Reply:
     wanted = _parsed(value, Resize, "resize")
+    must_be_manual_or_auto(wanted.disk_config)
     with request.plane.db.read() as tx:
         flavor = find_flavor(tx, request, wanted.flavor)
     resize.request(request.plane, caller_of(request), server.id, flavor)
@@ -162,7 +163,7 @@ NOT_HERE = frozenset(
 
 def act(request: Request) -> Reply:
     """Raises `BadRequest`, `Forbidden`, `NotFound`, `Conflict`, `NotImplementedHere`."""
-    body = request.json(dict[str, Any])
+    body = read(request, dict[str, Any])
     if len(body) != 1:
         raise BadRequest("A server's action is one key, which names it, and its value.")
     ((name, value),) = body.items()

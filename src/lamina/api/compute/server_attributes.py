@@ -59,15 +59,15 @@ def _set_metadata(request: Request, items: dict[str, str], *, replace: bool) -> 
 
 
 def merge_metadata(request: Request) -> Reply:
-    return Reply(200, {"metadata": _set_metadata(request, request.json(MetadataBody).metadata, replace=False)})
+    return Reply(200, {"metadata": _set_metadata(request, read(request, MetadataBody).metadata, replace=False)})
 
 
 def replace_metadata(request: Request) -> Reply:
-    return Reply(200, {"metadata": _set_metadata(request, request.json(MetadataBody).metadata, replace=True)})
+    return Reply(200, {"metadata": _set_metadata(request, read(request, MetadataBody).metadata, replace=True)})
 
 
 def set_meta(request: Request) -> Reply:
-    key, meta = request.path["key"], request.json(MetaBody).meta
+    key, meta = request.path["key"], read(request, MetaBody).meta
     if list(meta) != [key]:
         raise BadRequest("Request body and URI mismatch")
     _set_metadata(request, meta, replace=False)
@@ -105,7 +105,7 @@ def _set_tags(request: Request, tags: list[str]) -> tuple[str, ...]:
 
 
 def replace_tags(request: Request) -> Reply:
-    return Reply(200, {"tags": list(_set_tags(request, request.json(TagsBody).tags))})
+    return Reply(200, {"tags": list(_set_tags(request, read(request, TagsBody).tags))})
 
 
 def add_tag(request: Request) -> Reply:

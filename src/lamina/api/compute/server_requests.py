@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from lamina.api.compute.answers import as_bool
 from lamina.api.routing import Request, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Forbidden, NotFound
@@ -43,7 +44,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     description: str | None = None
     key_name: str | None = None
     user_data: str | None = None
-    config_drive: bool | str | None = None
+    config_drive: bool | str = False
     metadata: dict[str, str] = {}
     tags: list[str] = []
     min_count: int | str = 1
@@ -90,8 +91,8 @@ def metadata_of(items: dict[str, str]) -> dict[str, str]:
     for key, value in items.items():
         if not re.fullmatch(r"[a-zA-Z0-9_:. -]{1,255}", key):
             raise BadRequest(f"metadata: {key[:80]!r} is not a key: 1 to 255 of letters, digits, '_', ':', '.', '-' and space")
-        if len(value) > 255:
-            raise BadRequest(f"metadata: the value of {key} is longer than 255 characters")
+        if len(value) > 255 or "\0" in value:
+            raise BadRequest(f"metadata: the value of {key} has a NUL character or more than 255 characters")
     if len(items) > MOST_METADATA:
         raise Forbidden(f"Maximum number of metadata items exceeds {MOST_METADATA}")
     return items
@@ -102,8 +103,8 @@ def tags_of(tags: list[str]) -> tuple[str, ...]:
     for tag in tags:
         if not 1 <= len(tag) <= 60 or "," in tag or "/" in tag or not tag.isprintable():
             raise BadRequest(f"tags: {tag[:80]!r} is not a tag: 1 to 60 printable characters without ',' and '/'")
-    if len(set(tags)) > MOST_TAGS:
-        raise BadRequest(f"tags: {len(set(tags))} are more than {MOST_TAGS}")
+    if len(tags) > MOST_TAGS:
+        raise BadRequest(f"tags: {len(tags)} are more than {MOST_TAGS}")
     return tuple(dict.fromkeys(tags))
 
 
@@ -112,6 +113,18 @@ def count_of(value: int | str, what: str) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_SERVERS:
         raise BadRequest(f"{what}: {text[:80]!r} is not a whole number from 1 to {MOST_SERVERS}")
     return int(text)
+
+
+def must_be_manual_or_auto(disk_config: str | None) -> None:
+    """Both mean the same here: a disk's partitions are the guest's own. Raises `BadRequest` for any other word."""
+    if disk_config not in (None, "AUTO", "MANUAL"):
+        raise BadRequest("OS-DCF:diskConfig: either 'AUTO' or 'MANUAL'")
+
+
+def must_be_no_address(address: str | None, what: str) -> None:
+    """Raises `BadRequest` rather than forget an address that the caller wants kept."""
+    if address:
+        raise BadRequest(f"{what}: servers have no addresses here")
 
 
 def find_flavor(tx: sa.Connection, request: Request, reference: str | int) -> Flavor:
@@ -126,7 +139,7 @@ def find_flavor(tx: sa.Connection, request: Request, reference: str | int) -> Fl
 
 def new_server(request: Request) -> tuple[NewServer, bool]:
     """The servers asked for, and whether the answer is to be a reservation id. Raises `BadRequest`, `Forbidden`."""
-    parsed = request.json(CreateBody)
+    parsed = read(request, CreateBody)
     body = parsed.server
     _must_be_served(request, body, {**parsed.hints, **parsed.hints_of_old})
     least = count_of(body.min_count, "min_count")
@@ -155,10 +168,10 @@ def new_server(request: Request) -> tuple[NewServer, bool]:
         description=description_of(body.description),
         key_name=body.key_name,
         user_data=_user_data(body.user_data),
-        config_drive=body.config_drive is True or str(body.config_drive).lower() in ("true", "1", "yes", "on"),
+        config_drive=as_bool(body.config_drive, "config_drive"),
         metadata=metadata_of(body.metadata),
         tags=tags_of(body.tags),
-    ), body.return_reservation_id is True or str(body.return_reservation_id).lower() in ("true", "1", "yes", "on")
+    ), as_bool(body.return_reservation_id, "return_reservation_id")
 
 
 def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None:
@@ -176,6 +189,11 @@ def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None
         raise BadRequest(f"networks: say 'none' or 'auto' from version {NETWORKS_BY_WORD} on")
     if body.networks not in (None, [], "none", "auto"):
         raise BadRequest("networks: there are no networks here: say 'none' or 'auto'")
+    must_be_manual_or_auto(body.disk_config)
+    must_be_no_address(body.access_ipv4, "accessIPv4")
+    must_be_no_address(body.access_ipv6, "accessIPv6")
+    if body.trusted_image_certificates:
+        raise BadRequest("trusted_image_certificates: signatures of images are not checked here")
     if body.personality:
         raise BadRequest("personality: files cannot be put into a server; use user_data")
     if any(set(group) != {"name"} or group["name"] != "default" for group in body.security_groups):
@@ -227,7 +245,7 @@ def _place(tx: sa.Connection, request: Request, body: Body) -> tuple[str | None,
         if hosts.find_host(tx, host) is None:
             raise BadRequest(f"host: Compute host {host[:80]} could not be found.")
     if zone and zone not in {h.zone for h in hosts.all_hosts(tx)}:
-        raise BadRequest("The requested availability zone is not available")
+        raise BadRequest(f"availability_zone: The requested availability zone is not available: {zone[:80]}")
     return zone or None, host
 
 

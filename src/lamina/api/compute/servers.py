@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import PREFIX, as_bool, next_link, page_limit, parse_moment
-from lamina.api.compute.server_requests import description_of, hostname_of, name_of, new_server
+from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
 from lamina.api.compute.server_views import brief, view
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
@@ -57,9 +57,9 @@ class Update(msgspec.Struct, forbid_unknown_fields=True):
     name: str | msgspec.UnsetType = msgspec.UNSET
     description: str | msgspec.UnsetType | None = msgspec.UNSET
     hostname: str | msgspec.UnsetType = msgspec.UNSET
-    access_ipv4: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="accessIPv4")
-    access_ipv6: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="accessIPv6")
-    disk_config: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="OS-DCF:diskConfig")
+    access_ipv4: str | None = msgspec.field(default=None, name="accessIPv4")
+    access_ipv6: str | None = msgspec.field(default=None, name="accessIPv6")
+    disk_config: str | None = msgspec.field(default=None, name="OS-DCF:diskConfig")
 
 
 class UpdateBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -222,7 +222,10 @@ def make(request: Request) -> Reply:
 
 
 def update(request: Request) -> Reply:
-    body = request.json(UpdateBody).server
+    body = read(request, UpdateBody).server
+    must_be_manual_or_auto(body.disk_config)
+    must_be_no_address(body.access_ipv4, "accessIPv4")
+    must_be_no_address(body.access_ipv6, "accessIPv6")
     changes: dict[str, Any] = {}
     if body.name is not msgspec.UNSET:
         changes["name"] = name_of(body.name)

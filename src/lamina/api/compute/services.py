@@ -81,7 +81,7 @@ def update(request: Request) -> Reply:
     service_id = request.path["service"]
     if not ids.is_uuid(service_id):
         raise BadRequest(f"Invalid uuid {service_id[:80]}")
-    body = request.json(Update)
+    body = read(request, Update)
     if body.status not in (None, "enabled", "disabled"):
         raise BadRequest("status: either 'enabled' or 'disabled'")
     if body.disabled_reason is not None and body.status != "disabled":
@@ -113,7 +113,7 @@ def _changed(
 def update_of_old(request: Request) -> Reply:
     """``PUT /os-services/enable`` and its like, before services had uuids in the path."""
     verb = request.path["service"]
-    body = request.json(OldUpdate)
+    body = read(request, OldUpdate)
     statuses = {"enable": "enabled", "disable": "disabled", "disable-log-reason": "disabled", "force-down": None}
     if verb not in statuses or (verb == "force-down" and (request.version < FORCED_DOWN or body.forced_down is None)):
         raise NotFound(f"There is no such action on services: {verb[:80]}")

@@ -96,5 +96,6 @@ def why(answer: httpx.Response) -> tuple[int, str]:
     names |= {405: "badMethod", 409: "conflictingRequest", 413: "overLimit", 501: "notImplemented"}
     assert name == names[answer.status_code]
     assert told["code"] == answer.status_code
-    assert isinstance(told["message"], str) and told["message"]
+    assert isinstance(told["message"], str)
+    assert told["message"]
     return answer.status_code, told["message"]
