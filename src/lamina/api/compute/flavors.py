@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute.answers import as_bool, links, next_link, page_limit
+from lamina.api.compute.answers import as_bool, links, next_link, page_limit, read
 from lamina.api.routing import ADMIN, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, NotFound

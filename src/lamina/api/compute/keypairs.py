@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute.answers import moment, next_link, page_limit
+from lamina.api.compute.answers import moment, next_link, page_limit, read
 from lamina.api.routing import READER, Reply, Request, Route, Version
 from lamina.model.errors import BadRequest, Forbidden
 from lamina.store import keypairs

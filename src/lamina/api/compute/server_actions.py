@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
 from lamina.api.routing import MEMBER, Reply, Request, Route, Version

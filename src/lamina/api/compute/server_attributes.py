@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import metadata_of, tags_of
 from lamina.api.compute.servers import find, must_be_unlocked
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import as_bool
+from lamina.api.compute.answers import as_bool, read
 from lamina.api.routing import Request, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Forbidden, NotFound

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import PREFIX, as_bool, next_link, page_limit, parse_moment
+from lamina.api.compute.answers import PREFIX, as_bool, next_link, page_limit, parse_moment, read
 from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
 from lamina.api.compute.server_views import brief, view
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import precise_moment
+from lamina.api.compute.answers import precise_moment, read
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, NotFound
