@@ -45,10 +45,24 @@ def fault(error: LaminaError, _request_id: str, _version: Version) -> Reply:
 
 
 def read(request: Request, model: type[T]) -> T:
-    """The body as `model`. Raises `BadRequest` that names the field, or tells of a NUL character."""
+    """The body as `model`. Raises `BadRequest` that names the field, one with a NUL character in it included."""
+    body = request.json(model)
     if _NUL.search(request.body):
-        raise BadRequest("Invalid request body: it has a NUL character in it; no name or text has one.")
-    return request.json(model)
+        raise BadRequest(f"Invalid request body: a NUL character, which no name or text has - at `{_nul_at(request.json(object), '$')}`")
+    return body
+
+
+def _nul_at(value: object, path: str) -> str:
+    """Where in a decoded body the first NUL is, as msgspec writes a path; empty where there is none."""
+    if isinstance(value, str):
+        return path if "\0" in value else ""
+    if isinstance(value, dict):
+        if any("\0" in key for key in value):
+            return f"{path}.keys()"
+        return next((found for key, inner in value.items() if (found := _nul_at(inner, f"{path}.{key}"))), "")
+    if isinstance(value, list):
+        return next((found for index, inner in enumerate(value) if (found := _nul_at(inner, f"{path}[{index}]"))), "")
+    return ""
 
 
 def moment(seconds: float | None) -> str | None:
