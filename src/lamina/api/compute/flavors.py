@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from lamina.api.compute.answers import as_bool, links, next_link, page_limit, read
 from lamina.api.routing import ADMIN, READER, Reply, Request, Route, Version
@@ -96,8 +98,10 @@ def _page(request: Request) -> tuple[list[Flavor], int]:
     direction = request.value("sort_dir") or "asc"
     if direction not in ("asc", "desc"):
         raise BadRequest(f"sort_dir: {direction[:80]!r} is neither 'asc' nor 'desc'")
-    limit = page_limit(request)
+    limit, marker = page_limit(request), request.value("marker")
     with request.plane.db.read() as tx:
+        if marker is not None:
+            _must_see(tx, request, marker)
         found = flavors.page(
             tx,
             public=public,
@@ -106,10 +110,18 @@ def _page(request: Request) -> tuple[list[Flavor], int]:
             min_disk_gb=_least(request, "minDisk"),
             sort=request.value("sort_key") or "flavorid",
             direction="asc" if direction == "asc" else "desc",
-            marker=request.value("marker"),
+            marker=marker,
             limit=limit,
         )
     return found, limit
+
+
+def _must_see(tx: sa.Connection, request: Request, marker: str) -> None:
+    """Raises `BadRequest` for a marker that the caller may not see, in the words of one that is not there."""
+    try:
+        flavors.get(tx, marker, project_id=_seen_by(request))
+    except NotFound:
+        raise BadRequest(f"marker [{marker[:80]}] not found") from None
 
 
 def _least(request: Request, name: str) -> int:
@@ -166,10 +178,9 @@ def create(request: Request) -> Reply:
 
 
 def _whole(value: int | str, what: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise BadRequest(f"{what}: {str(value)[:80]!r} is not a whole number") from None
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,10}", value):
+        raise BadRequest(f"{what}: {value[:80]!r} is not a whole number")
+    return int(value)
 
 
 def _number(value: float | str, what: str) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import as_bool, next_link, page_limit
+from lamina.api.compute.answers import as_bool, next_link, number_of, page_limit
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
 from lamina.model import ids, resources
 from lamina.model.errors import BadRequest, NotFound
@@ -15,22 +15,19 @@ from lamina.store.hosts import Host
 
 PAGES = Version(2, 33)
 BY_UUID = Version(2, 53)
+SERVERS_ALWAYS = Version(2, 75)
+CPU_AS_OBJECT = Version(2, 28)
 WITHOUT_FIGURES = Version(2, 88)
 
 
 def _brief(request: Request, host: Host) -> dict[str, Any]:
     up = host.is_up(request.plane.clock.now(), request.plane.settings.service_down)
     return {
-        "id": host.id if request.version >= BY_UUID else _number(host),
+        "id": host.id if request.version >= BY_UUID else number_of(host.id),
         "hypervisor_hostname": host.name,
         "state": "up" if up else "down",
         "status": "enabled" if host.enabled else "disabled",
     }
-
-
-def _number(host: Host) -> int:
-    """Old clients know hypervisors by a number: one that is the same every time."""
-    return int(host.id[:7], 16)
 
 
 def _view(request: Request, host: Host, used: dict[str, int], placed: int) -> dict[str, Any]:
@@ -40,13 +37,13 @@ def _view(request: Request, host: Host, used: dict[str, int], placed: int) -> di
         "host_ip": "127.0.0.1" if host.hypervisor_type == "simulated" else host.name,
         "service": {
             "host": host.name,
-            "id": host.service_id if request.version >= BY_UUID else _number(host),
+            "id": host.service_id if request.version >= BY_UUID else number_of(host.service_id),
             "disabled_reason": host.disabled_reason,
         },
     }
     if request.version >= WITHOUT_FIGURES:
         return shown | {"uptime": None}
-    return shown | {"cpu_info": {}} | _figures(host, used, placed)
+    return shown | {"cpu_info": {} if request.version >= CPU_AS_OBJECT else "{}"} | _figures(host, used, placed)
 
 
 def _figures(host: Host, used: dict[str, int], placed: int) -> dict[str, int]:
@@ -79,9 +76,12 @@ def _page(tx: sa.Connection, request: Request) -> tuple[list[Host], int]:
         found = [h for h in found if pattern in h.name]
         if not found:
             raise NotFound(f"No hypervisor matching '{pattern[:80]}' could be found.")
-    limit = page_limit(request)
-    marker = request.value("marker")
-    if request.version >= PAGES and marker is not None:
+    if request.version < PAGES:
+        return found, len(found)
+    limit, marker = page_limit(request), request.value("marker")
+    if pattern is not None and marker is not None:
+        raise BadRequest("marker: hypervisors found by hypervisor_hostname_pattern come in one page")
+    if marker is not None:
         order = [str(_brief(request, h)["id"]) for h in found]
         if marker not in order:
             raise BadRequest(f"marker [{marker[:80]}] not found")
@@ -100,7 +100,8 @@ def _with_servers(tx: sa.Connection, request: Request, host: Host) -> dict[str, 
     if request.version < BY_UUID or not as_bool(request.value("with_servers") or "false", "with_servers"):
         return {}
     placed = servers.on_host(tx, host.name)
-    return {"servers": [{"name": f"lamina-{s.id}", "uuid": s.id} for s in placed]} if placed else {}
+    shown = [{"name": f"lamina-{s.id}", "uuid": s.id} for s in placed]
+    return {"servers": shown} if shown or request.version >= SERVERS_ALWAYS else {}
 
 
 def index(request: Request) -> Reply:
@@ -122,10 +123,10 @@ def detail(request: Request) -> Reply:
 
 def _find(tx: sa.Connection, request: Request) -> Host:
     wanted = request.path["hypervisor"]
-    if request.version >= BY_UUID and not ids.is_uuid(wanted):
-        raise BadRequest(f"Invalid uuid {wanted[:80]}")
+    if request.version >= BY_UUID:
+        wanted = ids.parse_uuid(wanted, "hypervisor_id")
     for host in hosts.all_hosts(tx):
-        if wanted == (host.id if request.version >= BY_UUID else str(_number(host))):
+        if wanted == (host.id if request.version >= BY_UUID else str(number_of(host.id))):
             return host
     raise NotFound(f"Hypervisor with ID '{wanted[:80]}' could not be found.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lamina.api.compute.answers import precise_moment
 from lamina.api.compute.server_requests import MOST_METADATA
 from lamina.api.routing import ADMIN, READER, Reply, Request, Route, Version
 from lamina.model.errors import Forbidden
@@ -68,7 +69,14 @@ def _zones(request: Request, *, detailed: bool) -> list[dict[str, Any]]:
     for name in sorted({h.zone for h in known}):
         members = [h for h in known if h.zone == name]
         services = {
-            h.name: {"nova-compute": {"active": h.enabled, "available": h.is_up(now, service_down), "updated_at": None}} for h in members
+            h.name: {
+                "nova-compute": {
+                    "active": h.enabled,
+                    "available": h.is_up(now, service_down),
+                    "updated_at": precise_moment(h.last_seen_at),
+                }
+            }
+            for h in members
         }
         up = any(h.enabled and h.is_up(now, service_down) for h in members)
         zones.append({"zoneName": name, "zoneState": {"available": up}, "hosts": services if detailed else None})

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import links, next_link, page_limit, parse_moment, precise_moment
+from lamina.api.compute.answers import MOST, links, next_link, page_limit, parse_moment, precise_moment
 from lamina.api.compute.servers import find
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
 from lamina.model.errors import NotFound
@@ -16,15 +16,15 @@ from lamina.store.tables import migrations
 
 WITH_LINKS = Version(2, 23)
 PAGES = Version(2, 59)
+BEFORE = Version(2, 66)
 WITH_OWNERS = Version(2, 80)
 _FILTERS: dict[str, sa.Column[Any]] = {
     "status": migrations.c.status,
     "instance_uuid": migrations.c.server_id,
     "migration_type": migrations.c.type,
     "source_compute": migrations.c.source_host,
-    "user_id": migrations.c.user_id,
-    "project_id": migrations.c.project_id,
 }
+_FILTERS_BY_OWNER: dict[str, sa.Column[Any]] = {"user_id": migrations.c.user_id, "project_id": migrations.c.project_id}
 #: what a migration that still moves is in
 _MOVING = (MigrationStatus.PRE_MIGRATING, MigrationStatus.MIGRATING, MigrationStatus.POST_MIGRATING)
 
@@ -55,21 +55,21 @@ def _view(request: Request, migration: Migration) -> dict[str, Any]:
 
 def index(request: Request) -> Reply:
     conditions: list[sa.ColumnElement[bool]] = []
-    for name, column in _FILTERS.items():
+    for name, column in (_FILTERS | _FILTERS_BY_OWNER if request.version >= WITH_OWNERS else _FILTERS).items():
         value = request.value(name)
         if value is not None:
             conditions.append(column == value)
     host = request.value("host")
     if host is not None:
         conditions.append(sa.or_(migrations.c.source_host == host, migrations.c.dest_host == host))
-    for name, later in (("changes-since", True), ("changes-before", False)):
-        said = request.value(name)
-        if said is not None and request.version >= PAGES:
-            moment = parse_moment(said, name)
-            conditions.append(migrations.c.updated_at >= moment if later else migrations.c.updated_at <= moment)
-    limit, marker = page_limit(request), request.value("marker")
+    since, before = request.value("changes-since"), request.value("changes-before")
+    if since is not None and request.version >= PAGES:
+        conditions.append(migrations.c.updated_at >= parse_moment(since, "changes-since"))
+    if before is not None and request.version >= BEFORE:
+        conditions.append(migrations.c.updated_at <= parse_moment(before, "changes-before"))
+    limit, marker = (page_limit(request), request.value("marker")) if request.version >= PAGES else (MOST, None)
     with request.plane.db.read() as tx:
-        found = store.migrations_page(tx, conditions, limit=limit, marker=marker if request.version >= PAGES else None)
+        found = store.migrations_page(tx, conditions, limit=limit, marker=marker)
     more = next_link(request, "/os-migrations", found, limit, found[-1].id if found else "") if request.version >= PAGES else {}
     body: dict[str, Any] = {"migrations": [_view(request, m) for m in found]}
     return Reply(200, body | ({"migrations_links": more["links"]} if more else {}))

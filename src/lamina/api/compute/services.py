@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import precise_moment, read
+from lamina.api.compute.answers import number_of, precise_moment, read
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, NotFound
@@ -36,7 +36,7 @@ class OldUpdate(msgspec.Struct, forbid_unknown_fields=True):
 def _view(request: Request, host: Host) -> dict[str, Any]:
     up = host.is_up(request.plane.clock.now(), request.plane.settings.service_down)
     shown: dict[str, Any] = {
-        "id": host.service_id if request.version >= BY_UUID else int(host.service_id[:7], 16),
+        "id": host.service_id if request.version >= BY_UUID else number_of(host.service_id),
         "binary": "nova-compute",
         "host": host.name,
         "zone": host.zone,
@@ -54,7 +54,7 @@ def _own(request: Request, binary: str) -> dict[str, Any]:
     """The parts of Nova's control plane, which are all this process."""
     service_id = str(uuid.uuid5(ids.LAMINA_NAMESPACE, f"service/{binary}"))
     shown: dict[str, Any] = {
-        "id": service_id if request.version >= BY_UUID else int(service_id[:7], 16),
+        "id": service_id if request.version >= BY_UUID else number_of(service_id),
         "binary": binary,
         "host": socket.gethostname(),
         "zone": "internal",
@@ -78,9 +78,7 @@ def index(request: Request) -> Reply:
 
 
 def update(request: Request) -> Reply:
-    service_id = request.path["service"]
-    if not ids.is_uuid(service_id):
-        raise BadRequest(f"Invalid uuid {service_id[:80]}")
+    service_id = ids.parse_uuid(request.path["service"], "service_id")
     body = read(request, Update)
     if body.status not in (None, "enabled", "disabled"):
         raise BadRequest("status: either 'enabled' or 'disabled'")

@@ -1,0 +1,42 @@
+"""Documented calls that Lamina does not answer: each is refused with 501 and a sentence that says why.
+
+Nothing is looked up for them, so that the answer is the same for every server, one's own or not.
+"""
+
+from __future__ import annotations
+
+from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route, Version
+from lamina.model.errors import NotImplementedHere
+
+REMOTE_CONSOLES = Version(2, 6)
+
+
+def _refused(why: str) -> Handler:
+    def refuse(_request: Request) -> Reply:
+        raise NotImplementedHere(why)
+
+    return refuse
+
+
+_CONSOLE = _refused("No console is offered here.")
+_DIAGNOSTICS = _refused("No figures of a running server are kept here.")
+_NETWORK = _refused("Servers have no networks here.")
+_VOLUME = _refused("There are no volumes here.")
+_AGGREGATE = _refused("Hosts are not grouped into aggregates here.")
+_GROUP = _refused("Servers are not grouped here.")
+_QUOTA = _refused("Quotas cannot be set here: nothing is limited but by capacity.")
+_EVENT = _refused("Nothing outside reports events of servers here.")
+
+RULE = "os_compute_api"
+QUOTA = f"{RULE}:os-quota-sets"
+ROUTES = (
+    Route("POST", "/servers/{server}/remote-consoles", _CONSOLE, f"{RULE}:os-remote-consoles", MEMBER, since=REMOTE_CONSOLES),
+    Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER),
+    Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER),
+    Route("POST", "/servers/{server}/os-volume_attachments", _VOLUME, f"{RULE}:os-volumes-attachments:create", MEMBER),
+    Route("POST", "/os-aggregates", _AGGREGATE, f"{RULE}:os-aggregates:create", ADMIN),
+    Route("POST", "/os-server-groups", _GROUP, f"{RULE}:os-server-groups:create", MEMBER),
+    Route("PUT", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:update", ADMIN),
+    Route("DELETE", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:delete", ADMIN),
+    Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN),
+)
