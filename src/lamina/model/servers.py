@@ -120,12 +120,6 @@ def status(vm_state: VmState, task_state: TaskState | None) -> str:
     return _STATUS[vm_state]
 
 
-#: status -> the vm_states a list filtered by it looks for
-STATES_OF_STATUS: dict[str, frozenset[VmState]] = {shown: frozenset({state}) for state, shown in _STATUS.items()} | {
-    shown: states for states, shown in _STATUS_BUSY.values()
-}
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
     """Why a server is in ERROR, for a person to read."""

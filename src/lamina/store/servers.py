@@ -16,7 +16,7 @@ from lamina.model.servers import Fault, Migration, MigrationStatus, Server, Task
 from lamina.store.tables import migrations, servers
 
 #: columns that a listing may be sorted by, by the Compute API's name
-SORT_COLUMNS: dict[str, sa.Column[Any]] = {
+SORT_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "created_at": servers.c.created_at,
     "updated_at": servers.c.updated_at,
     "display_name": servers.c.name,
@@ -35,7 +35,7 @@ SORT_COLUMNS: dict[str, sa.Column[Any]] = {
     "availability_zone": servers.c.zone,
     "display_description": servers.c.description,
     "image_ref": servers.c.image_id,
-    "locked": servers.c.locked,
+    "locked": sa.cast(servers.c.locked, sa.Integer),
 }
 
 

@@ -91,8 +91,8 @@ def metadata_of(items: dict[str, str]) -> dict[str, str]:
     for key, value in items.items():
         if not re.fullmatch(r"[a-zA-Z0-9_:. -]{1,255}", key):
             raise BadRequest(f"metadata: {key[:80]!r} is not a key: 1 to 255 of letters, digits, '_', ':', '.', '-' and space")
-        if len(value) > 255 or "\0" in value:
-            raise BadRequest(f"metadata: the value of {key} has a NUL character or more than 255 characters")
+        if len(value) > 255:
+            raise BadRequest(f"metadata: the value of {key} is longer than 255 characters")
     if len(items) > MOST_METADATA:
         raise Forbidden(f"Maximum number of metadata items exceeds {MOST_METADATA}")
     return items

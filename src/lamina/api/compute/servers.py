@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import PREFIX, as_bool, next_link, page_limit, parse_moment, read
+from lamina.api.compute.answers import MOST, PREFIX, as_bool, next_link, page_limit, parse_moment, read
 from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
 from lamina.api.compute.server_views import brief, view
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
-from lamina.model.servers import STATES_OF_STATUS, Server
+from lamina.model.servers import Server, TaskState, VmState, status
 from lamina.operations import create, delete
 from lamina.saga.runner import Caller
 from lamina.store import hosts
@@ -24,7 +25,7 @@ from lamina.store.tables import servers
 RULE = "os_compute_api:servers"
 
 #: query parameter -> column, for everybody
-_FILTERS: dict[str, sa.Column[Any]] = {
+_FILTERS: dict[str, sa.ColumnElement[Any]] = {
     "image": servers.c.image_id,
     "reservation_id": servers.c.reservation_id,
     "key_name": servers.c.key_name,
@@ -33,14 +34,19 @@ _FILTERS: dict[str, sa.Column[Any]] = {
     "uuid": servers.c.id,
 }
 #: and for administrators only
-_ADMIN_FILTERS: dict[str, sa.Column[Any]] = {
+_ADMIN_FILTERS: dict[str, sa.ColumnElement[Any]] = {
     "host": servers.c.host,
     "node": servers.c.host,
     "vm_state": servers.c.vm_state,
     "task_state": servers.c.task_state,
-    "power_state": servers.c.power_state,
+    "power_state": sa.cast(servers.c.power_state, sa.String),
 }
-_PARTS: dict[str, sa.Column[Any]] = {"name": servers.c.name, "display_name": servers.c.name, "hostname": servers.c.hostname}
+_PARTS: dict[str, sa.Column[Any]] = {
+    "name": servers.c.name,
+    "display_name": servers.c.name,
+    "hostname": servers.c.hostname,
+    "description": servers.c.description,
+}
 #: parameters of the listing itself, and those of Nova's that can't match anything here
 _KNOWN = frozenset(
     {"limit", "marker", "sort_key", "sort_dir", "status", "flavor", "all_tenants", "project_id", "tenant_id", "deleted", "locked"}
@@ -49,6 +55,8 @@ _KNOWN = frozenset(
     | {"access_ip_v4", "access_ip_v6", "auto_disk_config", "disk_config", "display_description", "metadata", "instance_type_id"}
     | {"soft_deleted", "block_device_mapping", "services", "system_metadata", "info_cache", "security_groups", "pci_devices"}
 )
+_TAG_FILTERS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+STATUS_MUST_BE_ONE = Version(2, 38)
 WITH_LOCKED_FILTER = Version(2, 73)
 WITH_CHANGES_BEFORE = Version(2, 66)
 
@@ -102,7 +110,8 @@ def _conditions(request: Request) -> list[sa.ColumnElement[bool]]:
 
 def _in_time(request: Request) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
-    deleted = request.context.is_admin and as_bool(request.value("deleted") or "false", "deleted")
+    asked = as_bool(request.value("deleted") or "false", "deleted") or (request.value("status") or "").upper() == "DELETED"
+    deleted = request.context.is_admin and asked
     changes_since = request.value("changes-since")
     if deleted:
         found.append(servers.c.deleted_at.is_not(None))
@@ -122,9 +131,9 @@ def _filter(request: Request, name: str) -> sa.ColumnElement[bool] | None:
     if name in _FILTERS or (request.context.is_admin and name in _ADMIN_FILTERS):
         return (_FILTERS | _ADMIN_FILTERS)[name] == value
     if name in _PARTS:
-        return _PARTS[name].contains(value, autoescape=True)
+        return _like(_PARTS[name], value)
     if name == "status":
-        return _of_statuses(request.values("status"))
+        return _of_statuses(request)
     if name == "flavor":
         condition: sa.ColumnElement[bool] = servers.c.flavor["id"].as_string() == value
         return condition
@@ -141,7 +150,10 @@ def _whose(request: Request) -> sa.ColumnElement[bool]:
     """The caller's project; for an administrator every project, or one, if he says so."""
     context = request.context
     project = request.value("project_id") or request.value("tenant_id")
-    if request.value("all_tenants") is not None and as_bool(request.value("all_tenants") or "1", "all_tenants"):
+    everybody = request.value("all_tenants")
+    if everybody is None and context.is_admin and project is not None:
+        return servers.c.project_id == project
+    if everybody is not None and as_bool(everybody or "1", "all_tenants"):
         if not context.is_admin:
             raise Forbidden("Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
         return servers.c.project_id == project if project is not None else sa.true()
@@ -150,10 +162,21 @@ def _whose(request: Request) -> sa.ColumnElement[bool]:
     return servers.c.project_id == (context.project_id or "")
 
 
-def _of_statuses(wanted: list[str]) -> sa.ColumnElement[bool]:
-    """By vm_state first; `_has_status` looks again, since a status may hang on the task as well."""
-    states = {state for word in wanted for state in STATES_OF_STATUS.get(word.upper(), ())}
-    return servers.c.vm_state.in_(sorted(states))
+def _of_statuses(request: Request) -> sa.ColumnElement[bool]:
+    """Servers that show one of the statuses asked for. Raises `BadRequest` for a word that is no status."""
+    wanted = {word.upper() for word in request.values("status")}
+    shown = {vm: [task for task in (None, *TaskState) if status(vm, task) in wanted] for vm in VmState}
+    if not any(shown.values()) and request.version >= STATUS_MUST_BE_ONE:
+        raise BadRequest(f"status: {', '.join(sorted(wanted))[:80]!r} is not the status of any server")
+    task_state = sa.func.coalesce(servers.c.task_state, "")
+    return sa.or_(sa.false(), *((servers.c.vm_state == vm) & task_state.in_([task or "" for task in tasks]) for vm, tasks in shown.items()))
+
+
+def _like(column: sa.Column[Any], pattern: str) -> sa.ColumnElement[bool]:
+    """A part of the text, as in Nova without regard to case; ``^``, ``$`` and ``.*`` are all that is taken of its expressions."""
+    escaped = re.sub(r"([%_/])", r"/\1", pattern.removeprefix("^").removesuffix("$")).replace(".*", "%")
+    before, after = "" if pattern.startswith("^") else "%", "" if pattern.endswith("$") else "%"
+    return column.ilike(before + escaped + after, escape="/")
 
 
 def _has_tags(request: Request, server: Server) -> bool:
@@ -174,12 +197,34 @@ def _page(request: Request) -> tuple[list[Server], frozenset[str], int]:
     keys, directions = request.values("sort_key"), request.values("sort_dir")
     directions += [directions[-1] if directions else "desc"] * (len(keys) - len(directions))
     sort = list(zip(keys, directions, strict=False)) or [("created_at", directions[0] if directions else "desc")]
-    statuses = {word.upper() for word in request.values("status")}
     with request.plane.db.read() as tx:
-        found = store.page(tx, _conditions(request), sort=sort, limit=limit, marker=request.value("marker"))
+        found = _found(tx, request, sort, limit)
         up = up_hosts(tx, request) if request.context.is_admin else frozenset()
-    kept = [s for s in found if (not statuses or s.status in statuses) and _has_tags(request, s)]
-    return kept, up, limit
+    return found, up, limit
+
+
+def _found(tx: sa.Connection, request: Request, sort: list[tuple[str, str]], limit: int) -> list[Server]:
+    """A full page where there is one: whoever asks for tags is given the servers behind those without them."""
+    conditions, marker = _conditions(request), request.value("marker")
+    if marker is not None:
+        _must_be_seen(tx, request, marker)
+    step = MOST if any(name in _TAG_FILTERS for name, _ in request.query) else limit
+    found: list[Server] = []
+    while len(found) < limit:
+        servers_here = store.page(tx, conditions, sort=sort, limit=step, marker=marker)
+        found += [s for s in servers_here if _has_tags(request, s)]
+        if len(servers_here) < step:
+            break
+        marker = servers_here[-1].id
+    return found[:limit]
+
+
+def _must_be_seen(tx: sa.Connection, request: Request, marker: str) -> None:
+    """Raises `BadRequest` for a marker that is not there, or is another's."""
+    try:
+        store.get(tx, marker, None if request.context.is_admin else request.context.project_id or "", deleted=True)
+    except NotFound:
+        raise BadRequest(f"marker [{marker[:80]}] not found") from None
 
 
 def _more(request: Request, path: str, found: list[Server], limit: int) -> dict[str, Any]:
