@@ -208,7 +208,9 @@ def test_a_public_flavor_has_no_list_of_projects(call: Call, made: dict[str, Any
     assert why(call("POST", "/flavors/made/action", {"addTenantAccess": {"tenant": "p"}}, user="admin"))[0] == 400
 
 
-@pytest.mark.parametrize("body", [{}, {"addTenantAccess": {}}, {"addTenantAccess": {"tenant": "p"}, "removeTenantAccess": {"tenant": "p"}}, {"x": 1}])
+@pytest.mark.parametrize(
+    "body", [{}, {"addTenantAccess": {}}, {"addTenantAccess": {"tenant": "p"}, "removeTenantAccess": {"tenant": "p"}}, {"x": 1}]
+)
 def test_an_action_on_a_flavor_that_makes_no_sense_is_refused(call: Call, made: dict[str, Any], body: Any) -> None:
     assert why(call("POST", "/flavors/made/action", body, user="admin"))[0] == 400
 
