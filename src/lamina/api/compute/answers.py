@@ -20,6 +20,8 @@ PREFIX = "/compute/v2.1"
 MICROVERSIONS = Microversions("compute", Version(2, 1), Version(2, 96), ("X-OpenStack-Nova-API-Version",))
 #: most things in one page (Nova's max_limit)
 MOST = 1000
+#: moments are shown to this, and compared no closer: who asks with a moment he was shown finds what he was shown
+MICROSECOND = 1e-6
 
 #: an escaped NUL in JSON text, which no column of a database takes; a backslash before the escape is none
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

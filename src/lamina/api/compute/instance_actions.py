@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import next_link, page_limit, parse_moment, precise_moment
+from lamina.api.compute.answers import MICROSECOND, next_link, page_limit, parse_moment, precise_moment
 from lamina.api.compute.server_views import host_id
 from lamina.api.routing import READER, Reply, Request, Route, Version
 from lamina.model import ids
-from lamina.model.errors import NotFound
+from lamina.model.errors import BadRequest, NotFound
 from lamina.model.servers import Server
 from lamina.saga.log import ENDED, Event, State
 from lamina.store import sagas
@@ -72,7 +72,7 @@ def index(request: Request) -> Reply:
         if marker is not None:
             order = [attempts[0].request_id for attempts in actions]
             if marker not in order:
-                raise NotFound(f"Marker {marker[:80]} could not be found.")
+                raise BadRequest(f"marker [{marker[:80]}] not found")
             actions = actions[order.index(marker) + 1 :]
         actions = actions[:limit]
         path = f"/servers/{server.id}/os-instance-actions"
@@ -85,10 +85,10 @@ def _changed(request: Request, actions: list[list[SagaRow]]) -> list[list[SagaRo
     since, before = request.value("changes-since"), request.value("changes-before")
     if since is not None:
         moment = parse_moment(since, "changes-since")
-        actions = [a for a in actions if a[-1].updated_at >= moment]
+        actions = [a for a in actions if a[-1].updated_at > moment - MICROSECOND]
     if before is not None and request.version >= BEFORE:
         moment = parse_moment(before, "changes-before")
-        actions = [a for a in actions if a[-1].updated_at <= moment]
+        actions = [a for a in actions if a[-1].updated_at < moment + MICROSECOND]
     return actions
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import MOST, links, next_link, page_limit, parse_moment, precise_moment
+from lamina.api.compute.answers import MICROSECOND, MOST, links, next_link, page_limit, parse_moment, precise_moment
 from lamina.api.compute.servers import find
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
 from lamina.model.errors import NotFound
@@ -64,9 +64,9 @@ def index(request: Request) -> Reply:
         conditions.append(sa.or_(migrations.c.source_host == host, migrations.c.dest_host == host))
     since, before = request.value("changes-since"), request.value("changes-before")
     if since is not None and request.version >= PAGES:
-        conditions.append(migrations.c.updated_at >= parse_moment(since, "changes-since"))
+        conditions.append(migrations.c.updated_at > parse_moment(since, "changes-since") - MICROSECOND)
     if before is not None and request.version >= BEFORE:
-        conditions.append(migrations.c.updated_at <= parse_moment(before, "changes-before"))
+        conditions.append(migrations.c.updated_at < parse_moment(before, "changes-before") + MICROSECOND)
     limit, marker = (page_limit(request), request.value("marker")) if request.version >= PAGES else (MOST, None)
     with request.plane.db.read() as tx:
         found = store.migrations_page(tx, conditions, limit=limit, marker=marker)

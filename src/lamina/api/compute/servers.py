@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from typing import Any
@@ -121,7 +122,7 @@ def _in_time(request: Request) -> list[sa.ColumnElement[bool]]:
         found.append(servers.c.updated_at >= parse_moment(changes_since, "changes-since"))
     changes_before = request.value("changes-before")
     if changes_before is not None and request.version >= WITH_CHANGES_BEFORE:
-        found.append(servers.c.updated_at <= parse_moment(changes_before, "changes-before"))
+        found.append(servers.c.updated_at < math.floor(parse_moment(changes_before, "changes-before")) + 1)  # as shown: whole seconds
     return found
 
 
