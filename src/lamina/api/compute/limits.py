@@ -12,6 +12,14 @@ from lamina.store import hosts, servers
 
 UNLIMITED = -1
 QUOTAS = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
+#: what quotas and limits had until the version at which they lost it
+WITHOUT_NETWORKS = Version(2, 36)
+WITHOUT_IMAGE_METADATA = Version(2, 39)
+WITHOUT_PERSONALITY = Version(2, 57)
+QUOTAS_OF_OLD: dict[Version, tuple[str, ...]] = {
+    WITHOUT_NETWORKS: ("fixed_ips", "floating_ips", "networks", "security_group_rules", "security_groups"),
+    WITHOUT_PERSONALITY: ("injected_file_content_bytes", "injected_file_path_bytes", "injected_files"),
+}
 
 
 def _project(request: Request, asked: str | None) -> str:
@@ -39,24 +47,30 @@ def limits(request: Request) -> Reply:
         "totalRAMUsed": memory_mb,
         "totalServerGroupsUsed": 0,
     }
-    if request.version < Version(2, 36):
+    if request.version < WITHOUT_NETWORKS:
         absolute |= {"maxTotalFloatingIps": 0, "totalFloatingIpsUsed": 0, "maxSecurityGroups": 1, "maxSecurityGroupRules": 0}
         absolute |= {"totalSecurityGroupsUsed": 1}
-    if request.version < Version(2, 57):
-        absolute |= {"maxImageMeta": MOST_METADATA, "maxPersonality": 0, "maxPersonalitySize": 0}
+    if request.version < WITHOUT_IMAGE_METADATA:
+        absolute |= {"maxImageMeta": MOST_METADATA}
+    if request.version < WITHOUT_PERSONALITY:
+        absolute |= {"maxPersonality": 0, "maxPersonalitySize": 0}
     return Reply(200, {"limits": {"rate": [], "absolute": absolute}})
+
+
+def _quotas(request: Request) -> tuple[str, ...]:
+    return (*QUOTAS, *(name for lost, names in QUOTAS_OF_OLD.items() if request.version < lost for name in names))
 
 
 def quota(request: Request) -> Reply:
     project_id = _project(request, request.path["project"])
-    return Reply(200, {"quota_set": {"id": project_id} | dict.fromkeys(QUOTAS, UNLIMITED)})
+    return Reply(200, {"quota_set": {"id": project_id} | dict.fromkeys(_quotas(request), UNLIMITED)})
 
 
 def quota_detail(request: Request) -> Reply:
     project_id = _project(request, request.path["project"])
     with request.plane.db.read() as tx:
         count, vcpus, memory_mb = servers.usage_of_project(tx, project_id)
-    used = dict.fromkeys(QUOTAS, 0) | {"instances": count, "cores": vcpus, "ram": memory_mb}
+    used = dict.fromkeys(_quotas(request), 0) | {"instances": count, "cores": vcpus, "ram": memory_mb}
     shown = {name: {"limit": UNLIMITED, "in_use": amount, "reserved": 0} for name, amount in used.items()}
     return Reply(200, {"quota_set": {"id": project_id} | shown})
 
