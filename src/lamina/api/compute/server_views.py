@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from lamina.api.compute.answers import links, moment
 from lamina.api.routing import Request, Version
 from lamina.model.servers import Server, VmState
+from lamina.store.hosts import Host
 
 EXTENDED_ATTRIBUTES = Version(2, 3)
 LOCKED = Version(2, 9)
@@ -36,8 +38,17 @@ def brief(request: Request, server: Server) -> dict[str, Any]:
     return {"id": server.id, "name": server.name, "links": links(request, "servers", server.id)}
 
 
-def view(request: Request, server: Server, up: frozenset[str]) -> dict[str, Any]:
-    """A server whole. `up` has the names of the hosts whose compute service is up."""
+def host_status(host: Host, now: float, service_down: float) -> str:
+    """How a server's host is, in the Compute API's words."""
+    if host.forced_down:
+        return "DOWN"
+    if not host.enabled:
+        return "MAINTENANCE"
+    return "UP" if host.is_up(now, service_down) else "UNKNOWN"
+
+
+def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
+    """A server whole. `statuses` has each host's `host_status` by its name, if an administrator asks."""
     version = request.version
     shown = brief(request, server) | {
         "status": server.status,
@@ -83,11 +94,11 @@ def view(request: Request, server: Server, up: frozenset[str]) -> dict[str, Any]
     )
     shown |= {name: value for since, name, value in later if version >= since}
     if request.context.is_admin:
-        shown |= _for_administrators(server, version, up)
+        shown |= _for_administrators(server, version, statuses)
     return shown
 
 
-def _for_administrators(server: Server, version: Version, up: frozenset[str]) -> dict[str, Any]:
+def _for_administrators(server: Server, version: Version, statuses: Mapping[str, str]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "OS-EXT-SRV-ATTR:host": server.host,
         "OS-EXT-SRV-ATTR:hypervisor_hostname": server.host,
@@ -104,7 +115,7 @@ def _for_administrators(server: Server, version: Version, up: frozenset[str]) ->
             "OS-EXT-SRV-ATTR:user_data": server.user_data,
         }
     if version >= HOST_STATUS:
-        shown["host_status"] = "" if server.host is None else "UP" if server.host in up else "DOWN"
+        shown["host_status"] = statuses.get(server.host or "", "")
     return shown
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from lamina.api.compute.answers import MOST, PREFIX, as_bool, next_link, page_limit, parse_moment, read
 from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
-from lamina.api.compute.server_views import brief, view
+from lamina.api.compute.server_views import brief, host_status, view
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -96,9 +96,12 @@ def must_be_unlocked(request: Request, server: Server) -> None:
         raise Conflict(f"Instance {server.id} is locked")
 
 
-def up_hosts(tx: sa.Connection, request: Request) -> frozenset[str]:
+def host_statuses(tx: sa.Connection, request: Request) -> dict[str, str]:
+    """Host -> how it is, for an administrator; nobody else is told."""
+    if not request.context.is_admin:
+        return {}
     now, service_down = request.plane.clock.now(), request.plane.settings.service_down
-    return frozenset(h.name for h in hosts.all_hosts(tx) if h.is_up(now, service_down))
+    return {h.name: host_status(h, now, service_down) for h in hosts.all_hosts(tx)}
 
 
 # ---------------------------------------------------------------------------------------------------- listing
@@ -193,15 +196,15 @@ def _has_tags(request: Request, server: Server) -> bool:
     )
 
 
-def _page(request: Request) -> tuple[list[Server], frozenset[str], int]:
+def _page(request: Request) -> tuple[list[Server], dict[str, str], int]:
     limit = page_limit(request)
     keys, directions = request.values("sort_key"), request.values("sort_dir")
     directions += [directions[-1] if directions else "desc"] * (len(keys) - len(directions))
     sort = list(zip(keys, directions, strict=False)) or [("created_at", directions[0] if directions else "desc")]
     with request.plane.db.read() as tx:
         found = _found(tx, request, sort, limit)
-        up = up_hosts(tx, request) if request.context.is_admin else frozenset()
-    return found, up, limit
+        statuses = host_statuses(tx, request)
+    return found, statuses, limit
 
 
 def _found(tx: sa.Connection, request: Request, sort: list[tuple[str, str]], limit: int) -> list[Server]:
@@ -239,15 +242,15 @@ def index(request: Request) -> Reply:
 
 
 def detail(request: Request) -> Reply:
-    found, up, limit = _page(request)
-    return Reply(200, {"servers": [view(request, s, up) for s in found]} | _more(request, "/servers/detail", found, limit))
+    found, statuses, limit = _page(request)
+    return Reply(200, {"servers": [view(request, s, statuses) for s in found]} | _more(request, "/servers/detail", found, limit))
 
 
 def show(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         server = find(tx, request)
-        up = up_hosts(tx, request) if request.context.is_admin else frozenset()
-    return Reply(200, {"server": view(request, server, up)})
+        statuses = host_statuses(tx, request)
+    return Reply(200, {"server": view(request, server, statuses)})
 
 
 # ---------------------------------------------------------------------------------------------------- changing
@@ -288,8 +291,8 @@ def update(request: Request) -> Reply:
         must_be_unlocked(request, server)
         store.update(tx, server.id, request.plane.clock.now(), **changes)
         server = find(tx, request)
-        up = up_hosts(tx, request)
-    return Reply(200, {"server": view(request, server, up)})
+        statuses = host_statuses(tx, request)
+    return Reply(200, {"server": view(request, server, statuses)})
 
 
 def remove(request: Request) -> Reply:
