@@ -80,7 +80,7 @@ def _revert(request: Request, server: Server, value: Any) -> Reply:
 
 
 def _migrate(request: Request, server: Server, value: Any) -> Reply:
-    wanted = _parsed(value or {}, Migrate, "migrate")
+    wanted = _parsed({} if value is None else value, Migrate, "migrate")
     if wanted.host is not None:
         if request.version < NAMED_HOST:
             raise BadRequest(f"migrate.host: a host can be named from version {NAMED_HOST} on")
@@ -110,7 +110,7 @@ def _reboot(request: Request, server: Server, value: Any) -> Reply:
 
 
 def _lock(request: Request, server: Server, value: Any) -> Reply:
-    reason = _parsed(value or {}, Lock, "lock").locked_reason
+    reason = _parsed({} if value is None else value, Lock, "lock").locked_reason
     if reason is not None and (request.version < LOCKED_REASON or not 1 <= len(reason) <= 255):
         raise BadRequest(f"lock.locked_reason: 1 to 255 characters, from version {LOCKED_REASON} on")
     with request.plane.db.write() as tx:

@@ -145,6 +145,7 @@ ACTIONS: list[tuple[Any, str]] = [
     ({"lock": {"locked_reason": ""}}, "locked_reason"),
     ({"lock": {"reason": "x"}}, "reason"),
     ({"lock": "x"}, "lock"),
+    ({"lock": False}, "lock"),
     ({"unlock": {"a": 1}}, "unlock"),
 ]
 

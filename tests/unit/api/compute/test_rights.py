@@ -11,6 +11,7 @@ from tests.unit.api.compute.conftest import MISSING, ROOMS, Call, wanted, why
 
 from lamina.api import compute
 from lamina.api.compute import server_actions
+from lamina.api.compute.answers import MICROVERSIONS
 from lamina.api.routing import ADMIN, Route
 
 Boot = Callable[..., str]
@@ -33,7 +34,7 @@ VALUES: dict[str, Any] = {"resize": {"flavorRef": "small"}, "reboot": {"type": "
 
 
 def version_of(route: Route) -> str:
-    return str(route.until or compute.MICROVERSIONS.most)
+    return str(route.until or MICROVERSIONS.most)
 
 
 def at(route: Route, **names: str) -> str:
