@@ -51,9 +51,10 @@ def list_operations(state: Path | None, server: str | None, as_json: bool) -> No
 
 
 def row(operation: dict[str, Any]) -> tuple[str, ...]:
-    """One line of the table; the step is the one the log's last event is about, the time is UTC."""
+    """One line of the table; the step is the one that failed, else the one the log's last event is about, the time is UTC."""
     since = datetime.datetime.fromtimestamp(operation["updated_at"], datetime.UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-    step = operation["events"][-1]["step"] if operation["events"] else "-"
+    failed_at = (operation["error"] or {}).get("step")
+    step = failed_at or (operation["events"][-1]["step"] if operation["events"] else "-")
     why = operation["abandoned_reason"] or (operation["error"] or {}).get("message") or "-"
     return operation["id"], operation["kind"], operation["server_id"], operation["state"], step, since, why
 

@@ -6,6 +6,7 @@ function; mending a server is a `restore` operation, so that it never works on a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Set
@@ -13,11 +14,12 @@ from collections.abc import Iterable, Mapping, Set
 import structlog
 
 from lamina.model import ids
-from lamina.model.errors import AlreadyExists, LaminaError, NotFound
+from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, LaminaError, NotFound
 from lamina.model.hosts import HostReport, PowerState
 from lamina.model.servers import Server, VmState
 from lamina.operations import discovery, restore
 from lamina.operations.control_plane import ControlPlane
+from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.store import hosts, sagas, servers
 from lamina.store.hosts import Vgpu
@@ -92,8 +94,19 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
             except AlreadyExists:
                 continue
             log.info("repair", host=name, server=repair.server_id, why=repair.why)
+        stuck = [s.id for s in sagas.unfinished(tx) if _waits_for(s, name)]
     plane.runner.wake(*woken)
+    for saga_id in stuck:
+        log.info("operation resumed: its host answers again", host=name, operation=saga_id)
+        with contextlib.suppress(Conflict):  # somebody was faster
+            plane.runner.resume(saga_id)
     return repairs
+
+
+def _waits_for(row: sagas.SagaRow, name: str) -> bool:
+    """Whether an operation is stuck for no other reason than that this host did not answer."""
+    error = row.error or {}
+    return row.state == State.STUCK and (error.get("code"), error.get("host")) == (HostUnreachable.code, name)
 
 
 class Reconciler:

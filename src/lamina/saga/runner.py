@@ -292,7 +292,7 @@ class _Turn(Generic[D]):
         except Exception as error:
             self._tell(name, error)
             if self._committed(name):
-                return self.stick(SagaError.of(error, name))
+                return self.stick(SagaError.of(error, name, self._work.host))
             return self._fail(name, error)
         return self._logged(name, ended)
 
@@ -339,7 +339,7 @@ class _Turn(Generic[D]):
             raise
         except Exception as error:
             self._tell(name, error)
-            return self.stick(SagaError.of(error, name), undoing=name)
+            return self.stick(SagaError.of(error, name, self._work.host), undoing=name)
         return self._logged(name, ended)
 
     def finish(self, state: State) -> bool:
@@ -360,7 +360,7 @@ class _Turn(Generic[D]):
         return False
 
     def _fail(self, name: str, error: Exception) -> bool:
-        told = SagaError.of(error, name)
+        told = SagaError.of(error, name, self._work.host)
         with self._runner._db.write() as tx:
             self._write(tx, [self._event(name, Event.FAILED, error=told)], state=State.UNWINDING, error=dataclasses.asdict(told))
         self._runner._probe.at("logged", self._row.id, name)

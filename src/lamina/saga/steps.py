@@ -81,16 +81,17 @@ class SagaError:
     code: str
     message: str
     status: int = 500
-    #: the step that failed
+    #: the step that failed, and the host it worked on
     step: str = ""
+    host: str | None = None
 
     @classmethod
-    def of(cls, error: Exception, step: str) -> SagaError:
+    def of(cls, error: Exception, step: str, host: str | None) -> SagaError:
         """From any exception; what is not Lamina's own is told without its internals."""
         if isinstance(error, LaminaError):
-            return cls(error.code, error.message, error.status, step)
+            return cls(error.code, error.message, error.status, step, host)
         told = f"Lamina met an unexpected error ({type(error).__name__}) at step {step}; its log tells more."
-        return cls(LaminaError.code, told, 500, step)
+        return cls(LaminaError.code, told, 500, step, host)
 
 
 @dataclasses.dataclass(slots=True)
