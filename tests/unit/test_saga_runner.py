@@ -250,3 +250,18 @@ def test_calls_are_numbered_upwards_and_a_takeover_has_a_higher_epoch(toy: Toy) 
     while other.advance(saga_id):
         pass
     assert toy.row(saga_id).state == State.DONE
+
+
+def test_whoever_lost_a_saga_writes_nothing_to_it(toy: Toy) -> None:
+    saga_id = toy.enlist()
+    mine = toy.row(saga_id)
+    toy.clock.time += 11
+    other: Runner[Plane] = Runner(toy.db, toy.clock, [toy.kind], lease=10, alone=False)
+    other.attach(toy.plane)
+    other.take_over()
+    taken = toy.row(saga_id)
+    for owner, epoch in ((mine.owner, mine.epoch), (mine.owner, taken.epoch), (taken.owner, mine.epoch)):
+        assert owner is not None
+        with pytest.raises(sagas.LostLease), toy.db.write() as tx:
+            sagas.write(tx, saga_id, owner=owner, epoch=epoch, new_events=(), state=State.STUCK)
+    assert toy.row(saga_id) == taken
