@@ -100,8 +100,6 @@ def show(request: Request) -> Reply:
             raise NotFound(f"Action for request_id {request.path['request'][:80]} on instance {server.id} not found")
         lines = sagas.events(tx, [row.id for row in attempts])
     shown = _view(request, attempts)
-    if request.version >= EVENTS_FOR_OWNERS:
-        shown["updated_at"] = precise_moment(attempts[-1].updated_at)
     if request.version >= EVENTS_FOR_OWNERS or request.context.is_admin:
         ordered = sorted(lines, key=lambda line: (-line.finished_at, -line.number))
         shown["events"] = _running(attempts) + [_event(request, server, attempts, line) for line in ordered]
@@ -130,7 +128,7 @@ def _event(request: Request, server: Server, attempts: list[SagaRow], line: Even
     if request.context.is_admin:
         shown["traceback"] = message
     if request.version >= HOSTS:
-        shown["hostId"] = host_id(server) if line.host == server.host else ""
+        shown["hostId"] = host_id(server.project_id, line.host)
         if request.context.is_admin:
             shown["host"] = line.host
     if request.version >= DETAILS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import sqlalchemy as sa
 
@@ -51,36 +53,42 @@ def show_meta(request: Request) -> Reply:
     return Reply(200, {"meta": {key: metadata[key]}})
 
 
-def _set_metadata(request: Request, items: dict[str, str], *, replace: bool) -> dict[str, str]:
+def _change_metadata(request: Request, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    """What `change` makes of the metadata that the server has in this very transaction."""
     with request.plane.db.write() as tx:
         server = _writable(tx, request)
-        metadata = metadata_of(items if replace else server.metadata | items)
+        metadata = metadata_of(change(server.metadata))
         servers.update(tx, server.id, request.plane.clock.now(), expected=server.generation, metadata=metadata)
     return metadata
 
 
 def merge_metadata(request: Request) -> Reply:
-    return Reply(200, {"metadata": _set_metadata(request, read(request, MetadataBody).metadata, replace=False)})
+    items = read(request, MetadataBody).metadata
+    return Reply(200, {"metadata": _change_metadata(request, lambda metadata: metadata | items)})
 
 
 def replace_metadata(request: Request) -> Reply:
-    return Reply(200, {"metadata": _set_metadata(request, read(request, MetadataBody).metadata, replace=True)})
+    items = read(request, MetadataBody).metadata
+    return Reply(200, {"metadata": _change_metadata(request, lambda _metadata: items)})
 
 
 def set_meta(request: Request) -> Reply:
     key, meta = request.path["key"], read(request, MetaBody).meta
     if list(meta) != [key]:
         raise BadRequest("Request body and URI mismatch")
-    _set_metadata(request, meta, replace=False)
+    _change_metadata(request, lambda metadata: metadata | meta)
     return Reply(200, {"meta": meta})
 
 
 def delete_meta(request: Request) -> Reply:
     key = request.path["key"]
-    metadata = _read(request).metadata
-    if key not in metadata:
-        raise NotFound("Metadata item was not found")
-    _set_metadata(request, {k: v for k, v in metadata.items() if k != key}, replace=True)
+
+    def without(metadata: dict[str, str]) -> dict[str, str]:
+        if key not in metadata:
+            raise NotFound("Metadata item was not found")
+        return {k: v for k, v in metadata.items() if k != key}
+
+    _change_metadata(request, without)
     return Reply(204)
 
 
@@ -93,40 +101,49 @@ def list_tags(request: Request) -> Reply:
 
 def has_tag(request: Request) -> Reply:
     if request.path["tag"] not in _read(request).tags:
-        raise NotFound(f"Server {request.path['server'][:80]} has no tag '{request.path['tag'][:80]}'")
+        raise _no_tag(request)
     return Reply(204)
 
 
-def _set_tags(request: Request, tags: list[str]) -> tuple[str, ...]:
-    checked = tags_of(tags)
+def _no_tag(request: Request) -> NotFound:
+    return NotFound(f"Server {request.path['server'][:80]} has no tag '{request.path['tag'][:80]}'")
+
+
+def _change_tags(request: Request, change: Callable[[list[str]], list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tags that the server had, and what `change` has made of them in the same transaction."""
     with request.plane.db.write() as tx:
         server = _writable(tx, request)
-        servers.update(tx, server.id, request.plane.clock.now(), expected=server.generation, tags=list(checked))
-    return checked
+        changed = tags_of(change(list(server.tags)))
+        servers.update(tx, server.id, request.plane.clock.now(), expected=server.generation, tags=list(changed))
+    return server.tags, changed
 
 
 def replace_tags(request: Request) -> Reply:
-    return Reply(200, {"tags": list(_set_tags(request, read(request, TagsBody).tags))})
+    tags = read(request, TagsBody).tags
+    _, changed = _change_tags(request, lambda _tags: tags)
+    return Reply(200, {"tags": list(changed)})
 
 
 def add_tag(request: Request) -> Reply:
-    tag, present = request.path["tag"], _read(request).tags
-    if tag in present:
-        return Reply(204)
-    _set_tags(request, [*present, tag])
-    return Reply(201, headers={"Location": request.url})
+    tag = request.path["tag"]
+    before, _ = _change_tags(request, lambda tags: tags if tag in tags else [*tags, tag])
+    return Reply(204) if tag in before else Reply(201, headers={"Location": request.url})
 
 
 def delete_tag(request: Request) -> Reply:
-    tag, present = request.path["tag"], _read(request).tags
-    if tag not in present:
-        raise NotFound(f"Server {request.path['server'][:80]} has no tag '{tag[:80]}'")
-    _set_tags(request, [t for t in present if t != tag])
+    tag = request.path["tag"]
+
+    def without(tags: list[str]) -> list[str]:
+        if tag not in tags:
+            raise _no_tag(request)
+        return [t for t in tags if t != tag]
+
+    _change_tags(request, without)
     return Reply(204)
 
 
 def delete_tags(request: Request) -> Reply:
-    _set_tags(request, [])
+    _change_tags(request, lambda _tags: [])
     return Reply(204)
 
 

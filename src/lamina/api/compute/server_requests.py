@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import re
+import secrets
 from typing import Any
 
 import msgspec
@@ -137,8 +139,17 @@ def find_flavor(tx: sa.Connection, request: Request, reference: str | int) -> Fl
         raise BadRequest(f"flavorRef: Flavor {flavor_id[:80]} could not be found.") from None
 
 
-def new_server(request: Request) -> tuple[NewServer, bool]:
-    """The servers asked for, and whether the answer is to be a reservation id. Raises `BadRequest`, `Forbidden`."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """The servers asked for, and what the answer is to tell of them."""
+
+    new: NewServer
+    by_reservation: bool
+    admin_pass: str
+
+
+def new_server(request: Request) -> Asked:
+    """What the body of a creation asks for. Raises `BadRequest`, `Forbidden`."""
     parsed = read(request, CreateBody)
     body = parsed.server
     _must_be_served(request, body, {**parsed.hints, **parsed.hints_of_old})
@@ -157,7 +168,7 @@ def new_server(request: Request) -> tuple[NewServer, bool]:
                 raise BadRequest(f"key_name: Keypair {body.key_name[:80]!r} could not be found.") from None
     if body.hostname is not None and most > 1:
         raise BadRequest("hostname: one host name does not serve several servers")
-    return NewServer(
+    new = NewServer(
         name=name_of(body.name),
         flavor=flavor,
         image_id=image_id,
@@ -171,7 +182,8 @@ def new_server(request: Request) -> tuple[NewServer, bool]:
         config_drive=as_bool(body.config_drive, "config_drive"),
         metadata=metadata_of(body.metadata),
         tags=tags_of(body.tags),
-    ), as_bool(body.return_reservation_id, "return_reservation_id")
+    )
+    return Asked(new, as_bool(body.return_reservation_id, "return_reservation_id"), body.admin_pass or secrets.token_urlsafe(12))
 
 
 def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None:
@@ -230,15 +242,11 @@ def _image(tx: sa.Connection, request: Request, body: Body, flavor: Flavor) -> s
 
 def _place(tx: sa.Connection, request: Request, body: Body) -> tuple[str | None, str | None]:
     """(availability zone, host) asked for, the host by an administrator only. Raises `BadRequest`, `Forbidden`."""
-    zone, host = body.zone, body.host or body.hypervisor_hostname
-    if body.host and body.hypervisor_hostname and body.host != body.hypervisor_hostname:
-        raise BadRequest("hypervisor_hostname: every host has one hypervisor, of its own name")
-    if zone is not None and ":" in zone:
-        zone, _, named = zone.partition(":")
-        named = named.partition(":")[0]
-        if host is not None and named != host:
-            raise BadRequest("availability_zone: it names another host than 'host'")
-        host = named or host
+    zone, *named = (body.zone or "").split(":")
+    names = {name for name in (body.host, body.hypervisor_hostname, *named) if name}
+    if len(named) > 2 or len(names) > 1:
+        raise BadRequest("availability_zone, host, hypervisor_hostname: they name one host, whose hypervisor has its name")
+    host = next(iter(names), None)
     if host is not None:
         if not request.context.is_admin:
             raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")

@@ -20,18 +20,19 @@ EMBEDDED_FLAVOR = Version(2, 47)
 TRUSTED_CERTIFICATES = Version(2, 63)
 SERVER_GROUPS = Version(2, 71)
 LOCKED_REASON = Version(2, 73)
+WHOLE_AFTER_CHANGE = Version(2, 75)
 HOSTNAME_FOR_ALL = Version(2, 90)
 PINNED_ZONE = Version(2, 96)
 
+#: how the keys begin that the answer to a change did not have before 2.75
+_NOT_AFTER_CHANGE = ("OS-EXT-", "OS-SRV-USG:", "os-extended-volumes:", "config_drive", "key_name", "security_groups", "host_status")
 #: statuses that have a progress figure (nova/api/openstack/compute/views/servers.py)
 _WITH_PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
 
 
-def host_id(server: Server) -> str:
+def host_id(project_id: str, host: str | None) -> str:
     """The same for two servers of a project on one host, and telling nothing else."""
-    if server.host is None:
-        return ""
-    return hashlib.sha224((server.project_id + server.host).encode()).hexdigest()
+    return hashlib.sha224((project_id + host).encode()).hexdigest() if host is not None else ""
 
 
 def brief(request: Request, server: Server) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
         "tenant_id": server.project_id,
         "user_id": server.user_id,
         "metadata": server.metadata,
-        "hostId": host_id(server),
+        "hostId": host_id(server.project_id, server.host),
         "image": _image(request, server),
         "flavor": _flavor(request, server),
         "created": moment(server.created_at),
@@ -87,7 +88,6 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
         (DESCRIPTION, "description", server.description),
         (TAGS, "tags", list(server.tags)),
         (TRUSTED_CERTIFICATES, "trusted_image_certificates", None),
-        (SERVER_GROUPS, "server_groups", []),
         (LOCKED_REASON, "locked_reason", server.locked_reason),
         (HOSTNAME_FOR_ALL, "OS-EXT-SRV-ATTR:hostname", server.hostname),
         (PINNED_ZONE, "pinned_availability_zone", server.zone),
@@ -96,6 +96,19 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
     if request.context.is_admin:
         shown |= _for_administrators(server, version, statuses)
     return shown
+
+
+def whole(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
+    """A server shown by itself: with what lists do not tell."""
+    return view(request, server, statuses) | ({"server_groups": []} if request.version >= SERVER_GROUPS else {})
+
+
+def after_change(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
+    """A server in the answer to its change, which was brief once."""
+    shown = whole(request, server, statuses)
+    if request.version >= WHOLE_AFTER_CHANGE:
+        return shown
+    return {key: value for key, value in shown.items() if not key.startswith(_NOT_AFTER_CHANGE)}
 
 
 def _for_administrators(server: Server, version: Version, statuses: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import secrets
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ import sqlalchemy as sa
 
 from lamina.api.compute.answers import MOST, PREFIX, as_bool, next_link, page_limit, parse_moment, read
 from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
-from lamina.api.compute.server_views import brief, host_status, view
+from lamina.api.compute.server_views import after_change, brief, host_status, view, whole
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -117,14 +116,14 @@ def _in_time(request: Request) -> list[sa.ColumnElement[bool]]:
     asked = as_bool(request.value("deleted") or "false", "deleted") or (request.value("status") or "").upper() == "DELETED"
     deleted = request.context.is_admin and asked
     changes_since = request.value("changes-since")
+    changes_before = request.value("changes-before") if request.version >= WITH_CHANGES_BEFORE else None
     if deleted:
         found.append(servers.c.deleted_at.is_not(None))
-    elif changes_since is None:
+    elif changes_since is None and changes_before is None:
         found.append(servers.c.deleted_at.is_(None))
     if changes_since is not None:
         found.append(servers.c.updated_at >= parse_moment(changes_since, "changes-since"))
-    changes_before = request.value("changes-before")
-    if changes_before is not None and request.version >= WITH_CHANGES_BEFORE:
+    if changes_before is not None:
         found.append(servers.c.updated_at < math.floor(parse_moment(changes_before, "changes-before")) + 1)  # as shown: whole seconds
     return found
 
@@ -132,6 +131,8 @@ def _in_time(request: Request) -> list[sa.ColumnElement[bool]]:
 def _filter(request: Request, name: str) -> sa.ColumnElement[bool] | None:
     """The condition of one query parameter, if it is one. Raises `BadRequest`."""
     value = request.value(name) or ""
+    if name == "power_state" and not re.fullmatch(r"[0-9]", value):
+        return sa.false() if request.context.is_admin else None  # no number, so no server's power state
     if name in _FILTERS or (request.context.is_admin and name in _ADMIN_FILTERS):
         return (_FILTERS | _ADMIN_FILTERS)[name] == value
     if name in _PARTS:
@@ -200,9 +201,11 @@ def _page(request: Request) -> tuple[list[Server], dict[str, str], int]:
     limit = page_limit(request)
     keys, directions = request.values("sort_key"), request.values("sort_dir")
     directions += [directions[-1] if directions else "desc"] * (len(keys) - len(directions))
-    sort = list(zip(keys, directions, strict=False)) or [("created_at", directions[0] if directions else "desc")]
+    sort: dict[str, str] = {}
+    for key, direction in zip(keys or ["created_at"], directions or ["desc"], strict=False):
+        sort.setdefault(key, direction)
     with request.plane.db.read() as tx:
-        found = _found(tx, request, sort, limit)
+        found = _found(tx, request, list(sort.items()), limit)
         statuses = host_statuses(tx, request)
     return found, statuses, limit
 
@@ -250,7 +253,7 @@ def show(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         server = find(tx, request)
         statuses = host_statuses(tx, request)
-    return Reply(200, {"server": view(request, server, statuses)})
+    return Reply(200, {"server": whole(request, server, statuses)})
 
 
 # ---------------------------------------------------------------------------------------------------- changing
@@ -258,14 +261,14 @@ def show(request: Request) -> Reply:
 
 def make(request: Request) -> Reply:
     caller = caller_of(request)
-    wanted, by_reservation = new_server(request)
-    made = create.request(request.plane, caller, wanted)
-    if by_reservation:
+    asked = new_server(request)
+    made = create.request(request.plane, caller, asked.new)
+    if asked.by_reservation:
         return Reply(202, {"reservation_id": made[0].reservation_id})
     first = made[0]
     body = brief(request, first)
     del body["name"]
-    body |= {"OS-DCF:diskConfig": "MANUAL", "security_groups": [{"name": "default"}], "adminPass": secrets.token_urlsafe(12)}
+    body |= {"OS-DCF:diskConfig": "MANUAL", "security_groups": [{"name": "default"}], "adminPass": asked.admin_pass}
     location = f"{request.plane.settings.public_url}{PREFIX}/servers/{first.id}"
     return Reply(202, {"server": body}, {"Location": location})
 
@@ -292,7 +295,7 @@ def update(request: Request) -> Reply:
         store.update(tx, server.id, request.plane.clock.now(), **changes)
         server = find(tx, request)
         statuses = host_statuses(tx, request)
-    return Reply(200, {"server": view(request, server, statuses)})
+    return Reply(200, {"server": after_change(request, server, statuses)})
 
 
 def remove(request: Request) -> Reply:
