@@ -159,6 +159,10 @@ class Server:
     fault: Fault | None = None
     locked: bool = False
     locked_reason: str | None = None
+    #: ``owner`` or ``admin``: what an administrator locked, its owner cannot unlock
+    locked_by: str | None = None
+    #: the availability zone it was asked to stay in
+    pinned_zone: str | None = None
     launched_at: float | None = None
     terminated_at: float | None = None
     deleted_at: float | None = None

@@ -89,6 +89,7 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
                 power_state=PowerState.NOSTATE,
                 host=None,
                 zone=new.zone,
+                pinned_zone=new.zone,
                 flavor=new.flavor,
                 image_id=new.image_id,
                 created_at=now,

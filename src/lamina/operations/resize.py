@@ -107,6 +107,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
         tx,
         Wanted(
             request=params.flavor.request,
+            zone=servers.get(tx, work.subject).pinned_zone,
             host=params.host,
             excluded=frozenset() if params.may_stay else frozenset({params.source}),
             last_resort=params.source,

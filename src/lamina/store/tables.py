@@ -248,6 +248,8 @@ servers = Table(
     Column("power_state", sa.Integer, nullable=False, default=0),
     Column("host", sa.String(255), index=True),
     Column("zone", sa.String(255)),
+    #: the availability zone it was asked to stay in
+    Column("pinned_zone", sa.String(255)),
     #: the flavor as it was when the server got it: `lamina.model.flavors.Flavor`
     Column("flavor", sa.JSON, nullable=False),
     Column("image_id", sa.String(36)),
@@ -260,6 +262,8 @@ servers = Table(
     Column("fault", sa.JSON),
     Column("locked_reason", sa.Text),
     Column("locked", sa.Boolean, nullable=False, default=False),
+    #: owner or admin: what an administrator locked, its owner cannot unlock
+    Column("locked_by", sa.String(8)),
     Column("created_at", sa.Float, nullable=False),
     Column("updated_at", sa.Float, nullable=False),
     Column("launched_at", sa.Float),

@@ -21,6 +21,7 @@ from lamina.store import servers as store
 
 LOCKED_REASON = Version(2, 73)
 NAMED_HOST = Version(2, 56)
+OWNER, ADMINISTRATOR = "owner", "admin"
 
 
 class Resize(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,19 +110,28 @@ def _reboot(request: Request, server: Server, value: Any) -> Reply:
     return Reply(202)
 
 
+def _locker(request: Request, server: Server) -> str:
+    """Who locks: the server's own project, or an administrator from outside (nova/compute/api.py, lock)."""
+    return OWNER if request.context.project_id == server.project_id else ADMINISTRATOR
+
+
 def _lock(request: Request, server: Server, value: Any) -> Reply:
     reason = _parsed({} if value is None else value, Lock, "lock").locked_reason
     if reason is not None and (request.version < LOCKED_REASON or not 1 <= len(reason) <= 255):
         raise BadRequest(f"lock.locked_reason: 1 to 255 characters, from version {LOCKED_REASON} on")
     with request.plane.db.write() as tx:
-        store.update(tx, server.id, request.plane.clock.now(), locked=True, locked_reason=reason)
+        by = _locker(request, server)
+        if not (server.locked and by == OWNER):  # an owner's word does not replace an administrator's
+            store.update(tx, server.id, request.plane.clock.now(), locked=True, locked_by=by, locked_reason=reason)
     return Reply(202)
 
 
 def _unlock(request: Request, server: Server, value: Any) -> Reply:
     _nothing(value, "unlock")
+    if server.locked_by == ADMINISTRATOR and not request.context.is_admin:
+        raise Forbidden("Policy doesn't allow os_compute_api:os-lock-server:unlock:unlock_override to be performed.")
     with request.plane.db.write() as tx:
-        store.update(tx, server.id, request.plane.clock.now(), locked=False, locked_reason=None)
+        store.update(tx, server.id, request.plane.clock.now(), locked=False, locked_by=None, locked_reason=None)
     return Reply(202)
 
 

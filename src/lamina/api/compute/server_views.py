@@ -90,7 +90,7 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
         (TRUSTED_CERTIFICATES, "trusted_image_certificates", None),
         (LOCKED_REASON, "locked_reason", server.locked_reason),
         (HOSTNAME_FOR_ALL, "OS-EXT-SRV-ATTR:hostname", server.hostname),
-        (PINNED_ZONE, "pinned_availability_zone", server.zone),
+        (PINNED_ZONE, "pinned_availability_zone", server.pinned_zone),
     )
     shown |= {name: value for since, name, value in later if version >= since}
     if request.context.is_admin:

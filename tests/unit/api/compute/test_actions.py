@@ -102,6 +102,17 @@ def test_what_is_documented_and_not_done_says_so(call: Call, boot: Boot, action:
     assert action in message
 
 
+def test_what_an_administrator_locked_its_owner_cannot_unlock(call: Call, boot: Boot) -> None:
+    server_id = boot()
+    assert act(call, server_id, "lock", {"locked_reason": "audit"}, user="admin").status_code == 202
+    assert act(call, server_id, "lock", {"locked_reason": "mine"}).status_code == 202
+    assert call("GET", f"/servers/{server_id}").json()["server"]["locked_reason"] == "audit"
+    assert act(call, server_id, "unlock").status_code == 403
+    assert act(call, server_id, "unlock", user="admin").status_code == 202
+    assert act(call, server_id, "lock").status_code == 202
+    assert act(call, server_id, "unlock").status_code == 202
+
+
 def test_a_locked_server_obeys_administrators_only(call: Call, boot: Boot, world: World) -> None:
     server_id = boot()
     assert act(call, server_id, "lock", {"locked_reason": "audit"}).status_code == 202

@@ -137,3 +137,5 @@ def test_administrators_see_the_host_and_whether_it_is_up(call: Call, boot: Boot
 def test_a_zone_asked_for_is_the_pinned_one(call: Call, boot: Boot) -> None:
     shown = call("GET", f"/servers/{boot(availability_zone='nova')}").json()["server"]
     assert (shown["OS-EXT-AZ:availability_zone"], shown["pinned_availability_zone"]) == ("nova", "nova")
+    shown = call("GET", f"/servers/{boot()}").json()["server"]
+    assert (shown["OS-EXT-AZ:availability_zone"], shown["pinned_availability_zone"]) == ("nova", None)
