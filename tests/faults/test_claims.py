@@ -10,6 +10,7 @@ import pytest
 from lamina.model.errors import LaminaError
 from lamina.model.servers import VmState
 from lamina.operations import delete
+from lamina.store import providers
 from tests.faults.world import CALLER, FRAMEWORKS, World, flavor
 
 
@@ -42,6 +43,29 @@ def test_sixteen_at_the_last_vgpu(world: World) -> None:
             delete.request(world.plane, CALLER, server.id)
         world.settle()
         world.check()
+
+
+def test_what_placement_shows_follows_each_claim(world: World) -> None:
+    """The GPU that takes two sizes: the first vGPU settles the size in the same commit, the last one frees it."""
+    large = flavor("large", resources__VGPU="1", trait__CUSTOM_NVIDIA_12="required")
+    small = flavor("small", resources__VGPU="1", trait__CUSTOM_NVIDIA_11="required")
+
+    def shown(host: str) -> tuple[int, set[str]]:
+        with world.plane.db.read() as tx:
+            found = {p.name: p for tree in providers.load_trees(tx) for p in tree.providers}
+        gpu = found[f"{host}_pci_0000_82_00_0"]
+        return gpu.inventories["VGPU"].total, {t for t in gpu.traits if t.startswith("CUSTOM_NVIDIA")}
+
+    assert shown("host1") == (4, {"CUSTOM_NVIDIA_11", "CUSTOM_NVIDIA_12"})
+    server = world.created(large, host="host1")
+    assert shown("host1") == (2, {"CUSTOM_NVIDIA_12"})
+    delete.request(world.plane, CALLER, server.id)
+    world.settle()
+    assert shown("host1") == (4, {"CUSTOM_NVIDIA_11", "CUSTOM_NVIDIA_12"})
+    for _ in range(5):  # four fill the GPU of small ones, the fifth needs this one
+        world.created(small, host="host1")
+    assert shown("host1") == (4, {"CUSTOM_NVIDIA_11"})
+    world.check()
 
 
 def _drive(world: World, offset: int) -> None:

@@ -143,10 +143,10 @@ def _force_delete(request: Request, server: Server, value: Any) -> Reply:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerAction:
-    """``admin`` only for administrators; ``locked`` allowed on a locked server too."""
+    """``admin_rule`` is Nova's name of the rule that keeps it to administrators; ``locked`` allowed on a locked server too."""
 
     act: Callable[[Request, Server, Any], Reply]
-    admin: bool = False
+    admin_rule: str | None = None
     locked: bool = False
 
 
@@ -154,7 +154,7 @@ ACTIONS: dict[str, ServerAction] = {
     "resize": ServerAction(_resize),
     "confirmResize": ServerAction(_confirm),
     "revertResize": ServerAction(_revert),
-    "migrate": ServerAction(_migrate, admin=True),
+    "migrate": ServerAction(_migrate, admin_rule="os_compute_api:os-migrate-server:migrate"),
     "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
     "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
     "reboot": ServerAction(_reboot),
@@ -185,8 +185,8 @@ def act(request: Request) -> Reply:
     action = ACTIONS.get(name)
     if action is None:
         raise BadRequest(f"There is no such action: {name[:80]}")
-    if action.admin and not request.context.is_admin:
-        raise Forbidden(f"Policy doesn't allow os_compute_api:servers:{name} to be performed.")
+    if action.admin_rule is not None and not request.context.is_admin:
+        raise Forbidden(f"Policy doesn't allow {action.admin_rule} to be performed.")
     if not action.locked:
         must_be_unlocked(request, server)
     return action.act(request, server, value)
