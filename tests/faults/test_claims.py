@@ -9,8 +9,9 @@ import pytest
 
 from lamina.model.errors import LaminaError
 from lamina.model.servers import VmState
-from lamina.operations import delete
-from lamina.store import providers
+from lamina.operations import delete, resize
+from lamina.saga.runner import Caller
+from lamina.store import allocations, providers, servers
 from tests.faults.world import CALLER, FRAMEWORKS, World, flavor
 
 
@@ -66,6 +67,16 @@ def test_what_placement_shows_follows_each_claim(world: World) -> None:
         world.created(small, host="host1")
     assert shown("host1") == (4, {"CUSTOM_NVIDIA_11"})
     world.check()
+
+
+def test_a_server_is_paid_for_by_its_own_project_whoever_resizes_it(world: World) -> None:
+    server = world.created(flavor("one", resources__VGPU="1"))
+    resize.request(world.plane, Caller("root", "administrators", "req-2"), server.id, flavor("two", resources__VGPU="2"))
+    world.settle()
+    with world.plane.db.read() as tx:
+        migration = servers.finished_migration(tx, server.id)
+        payers = [allocations.of_consumer(tx, consumer_id) for consumer_id in (server.id, migration.id)]
+    assert [(p.project_id, p.user_id) for p in payers if p is not None] == [("p", "u")] * 2
 
 
 def _drive(world: World, offset: int) -> None:

@@ -101,18 +101,19 @@ def _begin(plane: ControlPlane, caller: Caller, server_id: str, action: Action, 
 
 def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
     params, now = work.params, work.plane.clock.now()
+    server = servers.get(tx, work.subject)
     allocations.move(tx, work.subject, params.migration_id, consumer_type="MIGRATION", now=now)
     tx.execute(sa.update(vgpus).where(vgpus.c.consumer_id == work.subject).values(consumer_id=params.migration_id))
     claimed = claim.claim(
         tx,
         Wanted(
             request=params.flavor.request,
-            zone=servers.get(tx, work.subject).pinned_zone,
+            zone=server.pinned_zone,
             host=params.host,
             excluded=frozenset() if params.may_stay else frozenset({params.source}),
             last_resort=params.source,
         ),
-        claim.Payer(work.subject, "INSTANCE", work.subject, work.project_id, work.user_id, work.id),
+        claim.Payer(work.subject, "INSTANCE", work.subject, server.project_id, server.user_id, work.id),
         now=now,
         service_down=work.plane.settings.service_down,
     )
