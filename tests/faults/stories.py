@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
 from lamina.operations import confirm, create, delete, power, reconcile, resize, revert
-from tests.faults.world import CALLER, ONE, TWO, World
+from tests.faults.world import CALLER, ONE, PLAIN, TWO, World
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ def _nothing(_world: World) -> str:
 
 def _active(world: World) -> str:
     return world.created(TWO).id
+
+
+def _plain(world: World) -> str:
+    return world.created(PLAIN).id
 
 
 def _stopped(world: World) -> str:
@@ -122,5 +126,6 @@ STORIES: tuple[Story, ...] = (
     Story("power", _stopped, _power(PowerAction.ON), "start"),
     Story("power", _active, _power(PowerAction.HARD_REBOOT), "reboot"),
     Story("restore", _active, _reboot_the_host),
+    Story("restore", _plain, _reboot_the_host, "restore a plain server"),
     Story("restore", _resized, _reboot_the_host, "restore a resized server"),
 )
