@@ -40,7 +40,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
 
 def domain(*devices: Device, running: bool = True) -> DomainSpec:
     server_id = ids.new_uuid()
-    return DomainSpec(server_id, f"s-{server_id[:8]}", 1, 512, 1, None, tuple(d.uuid for d in devices), running)
+    return DomainSpec(server_id, f"s-{server_id[:8]}", 1, 512, 1, tuple(d.uuid for d in devices), running)
 
 
 def test_it_tells_what_the_machine_has(bench: Bench) -> None:

@@ -60,7 +60,7 @@ on_functions = pytest.mark.parametrize("bench", ["mdev-on-vf", "vfio"], indirect
 
 
 def domain(*vgpus: VgpuSpec, server_id: str = SERVER, running: bool = True) -> DomainSpec:
-    return DomainSpec(server_id, "s", 1, 512, 1, None, tuple(v.uuid for v in vgpus), running)
+    return DomainSpec(server_id, "s", 1, 512, 1, tuple(v.uuid for v in vgpus), running)
 
 
 # ------------------------------------------------------------------------------------------------ reporting

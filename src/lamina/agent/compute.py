@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from lamina.agent import hypervisor as port
 from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
@@ -24,6 +24,7 @@ from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused
 from lamina.model.gpus import Framework, GpuSettings, VgpuType
 from lamina.model.hosts import (
     Call,
+    Console,
     DomainReport,
     DomainSpec,
     GpuReport,
@@ -78,6 +79,7 @@ class ComputeService:
                 hypervisor_version=capacity.hypervisor_version,
                 gpus=tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f)) for f in found),
                 domains=tuple(self._hypervisor.domains()),
+                networks=capacity.networks,
                 problems=tuple(problems),
             )
 
@@ -254,7 +256,9 @@ class ComputeService:
                 if record is None or record.server_id != spec.server_id:
                     raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
                 handle = self._frameworks[record.framework].handle(uuid, record.parent)
-                devices.append(port.Device(uuid, record.framework, handle))
+                found = self._found.get(record.gpu)
+                numa_node = found.gpu.numa_node if found is not None else None
+                devices.append(port.Device(uuid, record.framework, handle, numa_node))
             return self._hypervisor.ensure(spec, devices)
 
     def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
@@ -266,6 +270,20 @@ class ComputeService:
         """Raises `StaleFence`, `HypervisorError`."""
         with self._lock, self._journal.call(call, server_id, self._clock.now()):
             self._hypervisor.remove(server_id)
+
+    # ------------------------------------------------------------------------------------------------ looking on
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        """What the domain wrote to its serial port. Raises `HypervisorError`."""
+        return self._hypervisor.console_output(server_id, lines)
+
+    def console(self, server_id: str) -> Console | None:
+        """Where the domain's display is served. Raises `HypervisorError`."""
+        return self._hypervisor.console(server_id)
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed`, from any thread, when something here may have changed that nobody asked for."""
+        self._hypervisor.watch(changed)
 
 
 def _report(record: Record) -> VgpuReport:

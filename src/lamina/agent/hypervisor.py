@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lamina.model.gpus import Framework
-from lamina.model.hosts import DomainReport, DomainSpec, PowerAction
+from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Device:
     uuid: str
     framework: Framework
     handle: str
+    #: where its GPU sits, if that is known
+    numa_node: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Capacity:
     hypervisor_type: str
     #: major * 1000000 + minor * 1000 + release, as libvirt gives it
     hypervisor_version: int
+    #: names of the networks that a domain can be on
+    networks: tuple[str, ...] = ()
 
 
 class Hypervisor(Protocol):
@@ -43,7 +47,9 @@ class Hypervisor(Protocol):
     def ensure(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
         """Make the domain as described, with these devices, running or not; one defined otherwise is defined anew.
 
-        Raises `DeviceMissing` for a device that is not there, `HypervisorError` for one that another domain holds.
+        Its disk is made from the image the first time, is never made smaller, and stays when the domain is defined anew.
+        Raises `DeviceMissing` for a device that is not there, `HypervisorError` for one that another domain holds and
+        for a network, an image or a disk that cannot be had.
         """
         ...
 
@@ -52,5 +58,17 @@ class Hypervisor(Protocol):
         ...
 
     def remove(self, server_id: str) -> None:
-        """Destroy and undefine; a domain that is not there, or is not ours, is left as it is."""
+        """Destroy and undefine, disks and all; a domain that is not there, or is not ours, is left as it is."""
+        ...
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        """The last lines that the domain wrote to its serial port, or all that is kept. Raises `HypervisorError`."""
+        ...
+
+    def console(self, server_id: str) -> Console | None:
+        """Where the running domain's display is, or None where it has none. Raises `HypervisorError`."""
+        ...
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed`, from any thread, whenever a domain may have changed by itself or by somebody else's hand."""
         ...

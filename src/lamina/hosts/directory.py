@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lamina.model.errors import Conflict, HostUnreachable
-from lamina.model.hosts import Call, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
+from lamina.model.hosts import Call, Console, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
 
 
 class Compute(Protocol):
@@ -36,6 +36,14 @@ class Compute(Protocol):
 
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Make the domain not exist. Raises `HypervisorError`."""
+        ...
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        """The last lines of the domain's serial port. Raises `HypervisorError`."""
+        ...
+
+    def console(self, server_id: str) -> Console | None:
+        """Where the domain's display is served, if it has one. Raises `HypervisorError`."""
         ...
 
 

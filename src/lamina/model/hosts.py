@@ -75,17 +75,53 @@ class VgpuReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image that a disk begins with, as the control plane has it."""
+
+    id: str
+    #: of the content, in hexadecimal: what a host fetched is held against it, and found again by it
+    sha512: str
+    #: bytes
+    size: int
+    #: ``raw`` or ``qcow2``
+    format: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nic:
+    """An interface of a domain: a port of its server, on a network by the name the host's settings have for it."""
+
+    network: str
+    mac: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DomainSpec:
-    """A domain that shall exist, with these vGPUs and in this power state."""
+    """A domain that shall exist, with these vGPUs and in this power state.
+
+    ``disk_gb`` is the least that its disk has; 0 leaves it as large as its image, and without an image there is none.
+    ``config_drive`` holds paths and contents of the files on a drive labelled ``config-2``; None where there is no drive.
+    """
 
     server_id: str
     name: str
     vcpus: int
     memory_mb: int
     disk_gb: int
-    image_id: str | None
     vgpus: tuple[str, ...]
     running: bool
+    image: ImageSource | None = None
+    nics: tuple[Nic, ...] = ()
+    config_drive: dict[str, bytes] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Console:
+    """Where a running domain's display is served: ``vnc`` or ``spice``, at an address of its host."""
+
+    protocol: str
+    host: str
+    port: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,5 +169,7 @@ class HostReport:
     hypervisor_version: int
     gpus: tuple[GpuReport, ...]
     domains: tuple[DomainReport, ...]
+    #: names of the networks that a domain here can be on
+    networks: tuple[str, ...] = ()
     #: sentences for a person: GPUs that could not be read, types asked for and not offered, …
     problems: tuple[str, ...] = ()

@@ -7,14 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from lamina.model.errors import DeviceMissing, DeviceRefused, HypervisorError
+from lamina.model.errors import DeviceMissing, DeviceRefused, HypervisorError, NotFound
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, DomainSpec, PowerAction, PowerState, VgpuReport, VgpuSpec
+from lamina.model.hosts import DomainReport, DomainSpec, ImageSource, PowerAction, PowerState, VgpuReport, VgpuSpec
 from lamina.model.servers import Fault, Server
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import SagaError, Work
-from lamina.store import hosts, servers
+from lamina.store import hosts, images, servers
 from lamina.store.hosts import Vgpu
 
 log = structlog.get_logger()
@@ -65,11 +65,25 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
         vcpus=flavor.vcpus,
         memory_mb=flavor.memory_mb,
         disk_gb=flavor.disk_gb,
-        image_id=server.image_id,
         vgpus=tuple(r.uuid for r in records),
         running=running,
+        image=_image_of(work, server),
     )
     return work.plane.hosts.of(host).ensure_domain(work.call(step), spec)
+
+
+def _image_of(work: AnyWork, server: Server) -> ImageSource | None:
+    """What the server's disk begins with; an image that was deleted since is none, and the disk that there is stays."""
+    if server.image_id is None:
+        return None
+    try:
+        with work.plane.db.read() as tx:
+            image = images.get(tx, server.image_id)
+    except NotFound:
+        return None
+    if image.sha512 is None or image.size is None or image.disk_format is None:
+        return None
+    return ImageSource(image.id, image.sha512, image.size, image.disk_format)
 
 
 def remove_domain(work: AnyWork, step: str, host: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lamina.agent.hypervisor import Capacity, Device
 from lamina.agent.simulated.machine import Machine, MachineDomain
 from lamina.model.errors import DeviceMissing, HypervisorError
-from lamina.model.hosts import DomainReport, DomainSpec, PowerAction, PowerState
+from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, PowerState
 
 
 class SimulatedHypervisor:
@@ -28,13 +28,18 @@ class SimulatedHypervisor:
             return [self._report(uuid, domain) for uuid, domain in sorted(self._machine.state.domains.items())]
 
     def ensure(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        absent = sorted({nic.network for nic in spec.nics} - set(self._capacity.networks))
+        if absent:
+            raise HypervisorError(f"This host has no network {absent[0]!r}.")
         with self._machine.lock:
             wanted = MachineDomain(
                 name=spec.name,
                 vcpus=spec.vcpus,
                 memory_mb=spec.memory_mb,
                 disk_gb=spec.disk_gb,
-                image_id=spec.image_id,
+                image_id=spec.image.id if spec.image is not None else None,
+                nics=spec.nics,
+                config_drive=spec.config_drive,
                 devices={d.uuid: d.handle for d in devices},
                 power_state=PowerState.SHUTDOWN,
                 ours=True,
@@ -57,9 +62,7 @@ class SimulatedHypervisor:
 
     def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
         with self._machine.lock:
-            domain = self._machine.state.domains.get(server_id)
-            if domain is None or not domain.ours:
-                raise HypervisorError(f"There is no domain of server {server_id}.")
+            domain = self._ours(server_id)
             if action is not PowerAction.ON:
                 domain.power_state = PowerState.SHUTDOWN
             if action is not PowerAction.OFF:
@@ -73,6 +76,31 @@ class SimulatedHypervisor:
             if domain is not None and domain.ours:
                 del self._machine.state.domains[server_id]
                 self._machine.save()
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        with self._machine.lock:
+            domain = self._ours(server_id)
+            if domain.power_state is not PowerState.RUNNING:
+                return ""
+            said = [f"simulated machine of {domain.vcpus} vCPUs and {domain.memory_mb} MiB"]
+            said += [f"display controller: vGPU {uuid}" for uuid in domain.devices]
+            said += [f"network interface: {nic.mac} on {nic.network}" for nic in domain.nics]
+            said.append(f"{domain.name} is up")
+        return "".join(f"{line}\n" for line in (said if lines is None else said[len(said) - min(lines, len(said)) :]))
+
+    def console(self, server_id: str) -> Console | None:
+        """Raises `HypervisorError`. A simulated domain shows nothing to anybody."""
+        self._ours(server_id)
+        return None
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._machine.rebooted.append(changed)
+
+    def _ours(self, server_id: str) -> MachineDomain:
+        domain = self._machine.state.domains.get(server_id)
+        if domain is None or not domain.ours:
+            raise HypervisorError(f"There is no domain of server {server_id}.")
+        return domain
 
     def _start(self, server_id: str) -> None:
         domain = self._machine.state.domains[server_id]

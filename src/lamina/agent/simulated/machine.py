@@ -7,13 +7,14 @@ replaced whole at every change.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from lamina.model import ids
 from lamina.model.errors import Conflict
-from lamina.model.hosts import PowerState
+from lamina.model.hosts import Nic, PowerState
 
 
 class MachineDevice(msgspec.Struct, frozen=True):
@@ -35,6 +36,8 @@ class MachineDomain(msgspec.Struct):
     power_state: PowerState
     #: made by Lamina, as a real domain's metadata would say
     ours: bool
+    nics: tuple[Nic, ...] = ()
+    config_drive: dict[str, bytes] | None = None
 
 
 class MachineState(msgspec.Struct):
@@ -54,6 +57,8 @@ class Machine:
         """Raises `Conflict` for a file that is not a machine's."""
         self._path = path
         self.lock = threading.RLock()
+        #: called once it is up again
+        self.rebooted: list[Callable[[], None]] = []
         try:
             self.state = msgspec.json.decode(path.read_bytes(), type=MachineState)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -77,6 +82,8 @@ class Machine:
             for domain in self.state.domains.values():
                 domain.power_state = PowerState.SHUTDOWN
             self.save()
+        for tell in self.rebooted:
+            tell()
 
     def holds(self, handle: str) -> bool:
         """Whether a running domain has this device (an mdev's uuid, or a VF's address) open."""
