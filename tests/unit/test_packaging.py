@@ -24,11 +24,18 @@ def imported() -> set[str]:
     return found - set(sys.stdlib_module_names) - {"lamina"}
 
 
+#: modules that are imported only where they are there -> the package that has them, and the extra that brings it
+OPTIONAL = {"pynvml": ("nvidia-ml-py", "nvml"), "libvirt": ("libvirt-python", "libvirt")}
+
+
 def test_every_import_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^A-Za-z0-9._-]", wanted)[0].lower().replace(".", "-").replace("_", "-") for wanted in project["dependencies"]}
     packages = metadata.packages_distributions()
-    provided = {module: {name.lower().replace(".", "-").replace("_", "-") for name in packages[module]} for module in imported()}
+    needed = imported() - OPTIONAL.keys()
+    provided = {module: {name.lower().replace(".", "-").replace("_", "-") for name in packages[module]} for module in needed}
+    for package, extra in (OPTIONAL[module] for module in imported() & OPTIONAL.keys()):
+        assert any(wanted.startswith(package) for wanted in project["optional-dependencies"].get(extra, ())), package
     assert {module for module, names in provided.items() if not names & declared} == set()
 
 

@@ -11,8 +11,15 @@ import dataclasses
 import errno
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
 
+import msgspec
+
+from lamina.agent import boards, virtual_functions
 from lamina.agent import hypervisor as port
+from lamina.agent.boards import Boards, NoBoards
+from lamina.agent.commands import Command, run
+from lamina.agent.definitions import Definitions
 from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
@@ -20,7 +27,7 @@ from lamina.agent.journal import Journal, Record
 from lamina.agent.sysfs import Sysfs
 from lamina.model import ids
 from lamina.model.clock import Clock
-from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused
+from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostError
 from lamina.model.gpus import Framework, GpuSettings, VgpuType
 from lamina.model.hosts import (
     Call,
@@ -48,14 +55,21 @@ class ComputeService:
         journal: Journal,
         settings: Mapping[PciAddress, GpuSettings],
         clock: Clock,
+        definitions: Definitions | None = None,
+        management: Boards | None = None,
+        command: Command = run,
     ) -> None:
+        """`definitions` is where the host keeps mdevs that it makes at boot, `management` tells more of its cards."""
         self._host = host
+        self._sysfs = sysfs
+        self._command = command
+        self._management = management or NoBoards()
         self._hypervisor = hypervisor
         self._journal = journal
         self._settings = settings
         self._clock = clock
         self._frameworks: dict[Framework, FrameworkPort] = {
-            Framework.MDEV: Mdev(sysfs, clock),
+            Framework.MDEV: Mdev(sysfs, clock, definitions),
             Framework.VFIO: Vfio(sysfs, clock),
         }
         self._lock = threading.Lock()
@@ -88,10 +102,18 @@ class ComputeService:
         problems: list[str] = []
         for framework in self._frameworks.values():
             discovery = discover(framework, self._settings)
-            found.extend(discovery.gpus)
+            found.extend(dataclasses.replace(f, gpu=boards.described(f.gpu, self._management)) for f in discovery.gpus)
             problems.extend(discovery.problems)
         self._found = {f.gpu.address: f for f in found}
-        absent = [address for address in self._settings if address not in self._found]
+        for gpu in (f.gpu for f in found):
+            problems += boards.modes_in_the_way(gpu)
+        off = virtual_functions.off(self._sysfs)
+        problems += [
+            f"GPU {address} has none of its {total} virtual functions enabled, and its vGPUs stand on them: "
+            f"'lamina restore-vgpus --enable-functions {address}' enables them"
+            for address, total in off
+        ]
+        absent = [a for a in self._settings if a not in self._found and a not in dict(off)]
         problems += [f"GPU {address} of the settings makes no vGPUs on this host" for address in absent]
         return sorted(found, key=lambda f: f.gpu.address), problems
 
@@ -151,6 +173,7 @@ class ComputeService:
             if planned:
                 self._journal.put(planned)
                 self._make(gpus, planned)
+            self._keep([spec.uuid for spec in specs if spec.uuid in standing])
             there = standing | {r.uuid: _report(r) for r in planned}
             return tuple(there[spec.uuid] for spec in specs)
 
@@ -201,9 +224,17 @@ class ComputeService:
                 framework.create(record.uuid, record.parent, _type(gpus[record.gpu], record.type))
                 if framework.type_id_of(record.uuid, record.parent) != record.type_id:
                     raise DeviceMissing(f"The kernel made no vGPU {record.uuid} on {record.parent} and told no error.")
+                framework.keep(record.uuid, record.parent, record.type_id)
         except Exception:
             self._take_back(planned, touched)
             raise
+
+    def _keep(self, uuids: Sequence[str]) -> None:
+        """For those that were made before; the call that made them may have ended before they were kept."""
+        records = self._journal.records()
+        for uuid in uuids:
+            record = records[uuid]
+            self._frameworks[record.framework].keep(uuid, record.parent, record.type_id)
 
     def _take_back(self, planned: Sequence[Record], touched: Sequence[Record]) -> None:
         """Undo a part of a call; what cannot be taken back stays in the journal as ours, to be released later."""
@@ -239,10 +270,58 @@ class ComputeService:
                 raise DeviceRefused(f"The vGPU {record.uuid} is held by the running domain {domain.name}", errno.EBUSY)
 
     def _remove(self, record: Record) -> None:
-        """Remove what stands where the journal says, if it is still what the journal says."""
+        """Remove what stands where the journal says, if it is still what the journal says, and what would bring it back."""
         framework = self._frameworks[record.framework]
-        if self._is(record, framework.type_id_of(record.uuid, record.parent)):
+        type_id = framework.type_id_of(record.uuid, record.parent)
+        if type_id is None or self._is(record, type_id):
             framework.remove(record.uuid, record.parent)
+
+    # ------------------------------------------------------------------------------------------------ after a boot
+
+    def restore(self) -> list[str]:
+        """What a boot has lost and a host can bring back by itself: virtual functions, and every vGPU of the journal.
+
+        Run before domains start. Sentences about what could not be had; what stands already is left as it is.
+        """
+        with self._lock:
+            problems = []
+            for address in sorted(a for a, said in self._settings.items() if said.enable_functions):
+                problems += self._attempt(partial(self._enable_functions, address))
+            for record in sorted(self._journal.records().values(), key=lambda r: (r.gpu, r.parent, r.uuid)):
+                problems += self._attempt(partial(self._restore, record))
+            return problems
+
+    def enable_functions(self, address: PciAddress) -> None:
+        """Enable all virtual functions of a GPU that has none enabled. Raises `DeviceMissing`, `DeviceRefused`."""
+        with self._lock:
+            self._enable_functions(address)
+
+    def _enable_functions(self, address: PciAddress) -> None:
+        try:
+            virtual_functions.enable(self._sysfs, self._clock, self._command, address)
+        except UNREADABLE as error:
+            raise DeviceMissing(f"GPU {address} of host {self._host} cannot be read: {why(error)}") from error
+
+    @staticmethod
+    def _attempt(mend: Callable[[], None]) -> list[str]:
+        try:
+            mend()
+        except HostError as error:
+            return [error.message]
+        return []
+
+    def _restore(self, record: Record) -> None:
+        framework = self._frameworks[record.framework]
+        there = framework.type_id_of(record.uuid, record.parent)
+        if there is None:
+            found = self._gpu(record.gpu)
+            record = msgspec.structs.replace(record, boot_id=self._hypervisor.boot_id())
+            self._journal.put([record])  # before the device: a VF is ours only if it was written down in this boot
+            framework.create(record.uuid, record.parent, _type(found, record.type))
+            there = framework.type_id_of(record.uuid, record.parent)
+        if not self._is(record, there):
+            raise DeviceForeign(f"The vGPU {record.uuid} cannot stand on {record.parent} again: another one is there.")
+        framework.keep(record.uuid, record.parent, record.type_id)
 
     # ------------------------------------------------------------------------------------------------ domains
 

@@ -67,6 +67,12 @@ class VgpuType:
         return match["series"] if match else ""
 
     @property
+    def mig_backed(self) -> bool:
+        """Whether it stands on a GPU instance of its own, by the type's name (``A100-1-5C``: one slice)."""
+        match = _TYPE_NAME.fullmatch(self.name)
+        return match is not None and match["slices"] is not None
+
+    @property
     def trait(self) -> str:
         return resources.type_trait(self.name)
 
@@ -96,6 +102,8 @@ class GpuSettings:
     max_instances: int | None = None
     #: facts of types that neither the kernel's files nor the catalog tell
     types: tuple[VgpuType, ...] = ()
+    #: whether a host's compute service enables all of its virtual functions where none is
+    enable_functions: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +124,12 @@ class Gpu:
     #: how many parents it has: its VFs on SR-IOV cards, None where the GPU itself is the parent
     virtual_functions: int | None = None
     numa_node: int | None = None
+    #: the kernel driver it is bound to, and that driver's version
+    driver: str | None = None
+    driver_version: str | None = None
+    #: whether these modes are on, where the card has them and its management library tells
+    ecc: bool | None = None
+    mig: bool | None = None
 
     def type_named(self, name: str) -> VgpuType:
         """The type of that name. Raises KeyError."""

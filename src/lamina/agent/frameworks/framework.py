@@ -16,6 +16,7 @@ from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuTyp
 from lamina.model.ids import PciAddress
 
 PCI = "/sys/bus/pci/devices"
+MODULES = "/sys/module"
 #: a device may be busy for a short while after its domain has gone: tries, and seconds between them
 CLEAR_TRIES = 10
 CLEAR_PAUSE = 1.0
@@ -88,6 +89,13 @@ class FrameworkPort(Protocol):
 
     def remove(self, uuid: str, parent: PciAddress) -> None:
         """Nothing is done where nothing stands. Raises `DeviceRefused` with the kernel's errno."""
+        ...
+
+    def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
+        """See to it that the host itself brings the vGPU back after a boot, where it has a means for that.
+
+        What `remove` removes is not kept any longer. Raises `DeviceRefused`.
+        """
         ...
 
     def handle(self, uuid: str, parent: PciAddress) -> str:
@@ -180,6 +188,14 @@ def virtual_functions(sysfs: Sysfs, address: PciAddress) -> list[PciAddress]:
     return sorted(PciAddress.parse(sysfs.link(join(folder, n))) for n in sysfs.list(folder) if _VIRTUAL_FUNCTION.fullmatch(n))
 
 
+def driver_of(sysfs: Sysfs, address: PciAddress) -> tuple[str | None, str | None]:
+    """The driver a device is bound to and that driver's version, each None where the kernel tells none. Raises OSError."""
+    driver = optional(lambda: sysfs.link(join(PCI, str(address), "driver")), None)
+    if driver is None:
+        return None, None
+    return driver, optional(lambda: sysfs.read(join(MODULES, driver, "version")).strip(), "") or None
+
+
 def card_of(sysfs: Sysfs, address: PciAddress) -> tuple[str, str, catalog.Card | None]:
     """A GPU's vendor and device ids, and its card if the catalog knows it. Raises OSError."""
     vendor, device = (pci_file(sysfs, address, name).removeprefix("0x") for name in ("vendor", "device"))
@@ -201,6 +217,7 @@ def describe(
     address = settings.address
     vendor, device, card = card_of(sysfs, address)
     numa_node = int(optional(lambda: pci_file(sysfs, address, "numa_node"), "-1"))
+    driver, driver_version = driver_of(sysfs, address)
     partitioning = Partitioning.SAME_SIZE if vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
     pool_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
     enabled, problems = _enabled(address, types, settings)
@@ -216,6 +233,8 @@ def describe(
         max_instances=settings.max_instances,
         virtual_functions=functions,
         numa_node=numa_node if numa_node >= 0 else None,
+        driver=driver,
+        driver_version=driver_version,
     )
     return gpu, tuple(problems)
 

@@ -10,6 +10,7 @@ import errno
 import re
 from collections.abc import Iterable
 
+from lamina.agent.definitions import Definitions
 from lamina.agent.frameworks.framework import (
     PCI,
     Device,
@@ -44,9 +45,11 @@ class Mdev:
 
     framework = Framework.MDEV
 
-    def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
+    def __init__(self, sysfs: Sysfs, clock: Clock, definitions: Definitions | None = None) -> None:
+        """`definitions` is where the host keeps mdevs that it makes at boot, if it does."""
         self._sysfs = sysfs
         self._clock = clock
+        self._definitions = definitions
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -126,7 +129,14 @@ class Mdev:
         except OSError as error:
             raise refused(f"make a vGPU of type {vgpu_type.name} on {parent}", error) from error
 
+    def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
+        if self._definitions is not None:
+            self._definitions.define(uuid, parent, type_id)
+
     def remove(self, uuid: str, parent: PciAddress) -> None:
+        if self._definitions is not None:
+            # first, so that a host that goes down in between does not bring back what was to go
+            self._definitions.undefine(uuid, parent)
         clear(
             self._clock,
             f"remove the vGPU {uuid} from {parent}",

@@ -123,6 +123,9 @@ class Vfio:
             write=lambda: self._sysfs.write(self._file(parent, "current_vgpu_type"), NONE),
         )
 
+    def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
+        """Nothing of the kernel's or of libvirt's keeps a VF's type; the compute service sets it anew from its journal."""
+
     def handle(self, uuid: str, parent: PciAddress) -> str:
         return str(parent)
 

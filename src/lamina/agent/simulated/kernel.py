@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from lamina.agent.simulated.machine import Machine, MachineDevice
-from lamina.model import ids, partitioners
+from lamina.model import catalog, ids, partitioners
 from lamina.model.errors import BadRequest
 from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
@@ -57,6 +57,10 @@ Node = File | Link | Folder
 #: the first line of ``creatable_vgpu_types``
 HEADER = "ID    : vGPU Name\n"
 
+#: what NVIDIA's cards are bound to, and a version of it that is one
+DRIVER = "nvidia"
+DRIVER_VERSION = "550.90.05"
+
 #: raises an OSError in place of a write, or after it: (path, text) -> None
 Fault = Callable[[str, str], None]
 
@@ -75,7 +79,7 @@ class SimulatedKernel:
     def __init__(self, cards: Sequence[Card], machine: Machine) -> None:
         self._cards = {card.gpu.address: card for card in cards}
         self._machine = machine
-        #: the PCI functions never change while the machine is up; only what is below them does
+        #: the PCI functions change only when virtual functions come or go
         self._pci_functions = self._pci()
         self._parent_names = {card.gpu.address: frozenset(map(str, card.parents)) for card in cards}
         self._mdev_parents = {
@@ -153,36 +157,47 @@ class SimulatedKernel:
     # ------------------------------------------------------------------------------------------------ the tree
 
     def _root(self) -> Folder:
-        bus: dict[str, Callable[[], Node]] = {"pci": lambda: {"devices": lambda: self._pci_functions}}
+        drivers: dict[str, Callable[[], Node]] = {DRIVER: lambda: {"module": lambda: Link(f"/sys/module/{DRIVER}")}}
+        bus: dict[str, Callable[[], Node]] = {"pci": lambda: {"devices": lambda: self._pci_functions, "drivers": lambda: drivers}}
         classes: dict[str, Callable[[], Node]] = {}
         if self._mdev_parents:  # the mdev bus comes with the first driver that uses it
             bus["mdev"] = lambda: {"devices": self._mdevs}
-            classes["mdev_bus"] = lambda: self._mdev_parents
-        return {"sys": lambda: {"bus": lambda: bus, "class": lambda: classes}}
+            classes["mdev_bus"] = lambda: {name: link for name, link in self._mdev_parents.items() if name in self._pci_functions}
+        modules: dict[str, Callable[[], Node]] = {DRIVER: lambda: {"version": text(DRIVER_VERSION)}}
+        return {"sys": lambda: {"bus": lambda: bus, "class": lambda: classes, "module": lambda: modules}}
 
     def _pci(self) -> Folder:
         folders: dict[str, Callable[[], Node]] = {}
         for card in self._cards.values():
             folders[str(card.gpu.address)] = partial(self._gpu, card)
-            for index, function in enumerate(card.functions):
+            for index, function in enumerate(self._enabled(card)):
                 folders[str(function)] = partial(self._function, card, index)
         return folders
 
+    def _enabled(self, card: Card) -> tuple[PciAddress, ...]:
+        return () if str(card.gpu.address) in self._machine.state.functions_off else card.functions
+
     def _identity(self, card: Card) -> dict[str, Callable[[], Node]]:
         numa_node = card.gpu.numa_node
-        return {
+        files: dict[str, Callable[[], Node]] = {
             "vendor": text(f"0x{card.vendor_id}"),
             "device": text(f"0x{card.device_id}"),
             "subsystem_device": text(f"0x{card.subsystem_id or '0000'}"),
             "class": text("0x030200"),
             "numa_node": text(-1 if numa_node is None else numa_node),
         }
+        if card.vendor_id == catalog.NVIDIA:
+            files["driver"] = lambda: Link(f"/sys/bus/pci/drivers/{DRIVER}")
+        return files
 
     def _gpu(self, card: Card) -> Folder:
         files = self._identity(card)
         if card.functions:
-            files["sriov_totalvfs"] = files["sriov_numvfs"] = text(len(card.functions))
-            for index, function in enumerate(card.functions):
+            files["sriov_totalvfs"] = text(len(card.functions))
+            files["sriov_numvfs"] = lambda: File(
+                read=lambda: f"{len(self._enabled(card))}\n", write=lambda said: self._set_functions(card, said)
+            )
+            for index, function in enumerate(self._enabled(card)):
                 files[f"virtfn{index}"] = partial(Link, f"/sys/bus/pci/devices/{function}")
         elif card.gpu.framework is Framework.MDEV:
             files |= self._mdev_files(card, card.gpu.address)
@@ -197,6 +212,28 @@ class SimulatedKernel:
         else:
             files["nvidia"] = lambda: self._nvidia(card, function)
         return files
+
+    def _set_functions(self, card: Card, said: str) -> None:
+        """``sriov_numvfs_store`` of drivers/pci/pci-sysfs.c, on a card that enables all or none."""
+        number = said.strip()
+        if not (number.isascii() and number.isdecimal()):
+            raise refuse(errno.EINVAL)
+        wanted, enabled, off = int(number), len(self._enabled(card)), self._machine.state.functions_off
+        if wanted > len(card.functions):
+            raise refuse(errno.ERANGE)
+        if wanted == enabled:
+            return
+        if wanted and enabled:
+            raise refuse(errno.EBUSY)
+        if wanted and wanted != len(card.functions):
+            raise refuse(errno.EINVAL)
+        if wanted:
+            off.discard(str(card.gpu.address))
+        else:
+            if any(self._busy(function) for function in card.functions):
+                raise refuse(errno.EBUSY)
+            off.add(str(card.gpu.address))
+        self._pci_functions = self._pci()
 
     # ------------------------------------------------------------------------------------------------ mdev
 
