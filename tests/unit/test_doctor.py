@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sqlite3
 from collections.abc import Callable
@@ -46,11 +47,11 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
 
 
 @pytest.fixture
-def full_host(tmp_path: Path) -> Path:
+def full_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with everything a host of real vGPUs needs, its sysfs laid out as the kernel does."""
     put(tmp_path / "dev/kvm")
     (tmp_path / "sys/kernel/iommu_groups/0").mkdir(parents=True)
-    put(tmp_path / "run/libvirt/libvirt-sock")
+    put(tmp_path / "run/libvirt/libvirt-sock").chmod(0o770)
     put(tmp_path / "usr/sbin/mdevctl")
     put(tmp_path / "sys/class/mdev_bus/0000:41:00.0/mdev_supported_types/nvidia-11/create")
     gpu = tmp_path / "sys/bus/pci/devices/0000:81:00.0"
@@ -58,26 +59,78 @@ def full_host(tmp_path: Path) -> Path:
     put(gpu / "sriov_totalvfs", "32\n")
     put(gpu / "sriov_numvfs", "32\n")
     put(tmp_path / "sys/bus/pci/devices/0000:81:00.4/nvidia/current_vgpu_type", "0\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     return tmp_path
 
 
 def test_a_full_host_is_well(full_host: Path) -> None:
     findings = machine.machine(full_host, yes)
     assert [f for f in findings if f.verdict is not OK] == []
-    assert verdicts(findings).keys() == {"KVM", "IOMMU", "libvirt", "mdevctl", "mdev", "SR-IOV", "sysfs"}
+    assert verdicts(findings).keys() == {"KVM", "IOMMU", "libvirt", "libvirt-python", "mdevctl", "mdev", "SR-IOV", "sysfs", "settings"}
 
 
-def test_an_empty_machine_lacks_everything_and_needs_none_of_it_for_simulated_hosts(tmp_path: Path) -> None:
+def test_an_empty_machine_lacks_everything_and_needs_none_of_it_for_simulated_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     findings = machine.machine(tmp_path, yes)
-    assert set(verdicts(findings).values()) == {MISSING}
+    found = verdicts(findings)
+    assert found.pop("settings") is OK
+    assert set(found.values()) == {MISSING}
     assert not any(f.bad for f in findings)
+    assert all(f.mend for f in findings if f.verdict is not OK), "each with what mends it"
+    as_host = machine.machine(tmp_path, yes, is_host=True)
+    assert {f.check for f in as_host if f.bad} == found.keys()
+
+
+def test_a_machine_with_settings_of_a_host_is_one(tmp_path: Path) -> None:
+    assert not machine.is_host(tmp_path)
+    put(tmp_path / "etc/lamina/agent.toml")
+    assert machine.is_host(tmp_path)
+
+
+def test_settings_that_are_wrong_and_bridges_that_are_not_there(tmp_path: Path) -> None:
+    toml = put(tmp_path / "etc/lamina/agent.toml", '[networks.public]\nbridge = "br0"\n[networks.other]\nlibvirt = "default"\n')
+    well, bridge = machine.settings(tmp_path)
+    assert (well.verdict, bridge.verdict, bridge.mend) == (OK, PROBLEM, "sudo ip link add br0 type bridge")
+    (tmp_path / "sys/class/net/br0/bridge").mkdir(parents=True)
+    assert [f.verdict for f in machine.settings(tmp_path)] == [OK]
+    toml.write_text("[networks.public]\n")
+    (wrong,) = machine.settings(tmp_path)
+    assert wrong.verdict is PROBLEM
+    assert "either a bridge or a network" in wrong.told
+
+
+def test_debians_mdevctl_is_called_where_it_is_not(full_host: Path) -> None:
+    (full_host / "usr/sbin/mdevctl").rename(put(full_host / "usr/bin/mdevctl"))
+    rule = 'ACTION=="change", ENV{MDEV_STATE}=="registered", RUN+="/usr/sbin/mdevctl start-parent-mdevs %k"\n'
+    put(full_host / "lib/udev/rules.d/60-mdevctl.rules", rule)
+    finding = machine.mdevctl(full_host)
+    assert (finding.verdict, finding.mend) == (PROBLEM, "sudo ln -s /usr/bin/mdevctl /usr/sbin/mdevctl")
+    put(full_host / "usr/sbin/mdevctl")
+    assert machine.mdevctl(full_host).verdict is OK
+
+
+def test_libvirt_that_is_stopped_closed_or_open_to_all(full_host: Path) -> None:
+    socket = full_host / "run/libvirt/libvirt-sock"
+    assert machine.libvirt(full_host, no).mend == "sudo usermod -aG libvirt $USER"
+    socket.chmod(0o777)
+    assert machine.libvirt(full_host, yes).mend == "sudo chmod o-rwx /run/libvirt/libvirt-sock"
+    socket.unlink()
+    put(full_host / "usr/sbin/libvirtd")
+    assert machine.libvirt(full_host, yes).mend == "sudo systemctl enable --now libvirtd"
 
 
 def test_virtual_functions_that_are_off_are_named_with_the_command(full_host: Path) -> None:
     put(full_host / "sys/bus/pci/devices/0000:81:00.0/sriov_numvfs", "0\n")
     (finding,) = machine.sriov(full_host)
     assert finding.verdict is PROBLEM
-    assert finding.mend == "sudo /usr/lib/nvidia/sriov-manage -e 0000:81:00.0"
+    assert finding.mend is not None
+    assert finding.mend.startswith("echo 32 | sudo tee /sys/bus/pci/devices/0000:81:00.0/sriov_numvfs")
+    put(full_host / "usr/lib/nvidia/sriov-manage")
+    (finding,) = machine.sriov(full_host)
+    assert finding.mend is not None
+    assert finding.mend.startswith("sudo /usr/lib/nvidia/sriov-manage -e 0000:81:00.0")
 
 
 @pytest.mark.parametrize(("file", "content"), [("vendor", "0x8086\n"), ("sriov_totalvfs", "0\n"), ("sriov_totalvfs", "many\n")])
@@ -95,8 +148,8 @@ def test_files_closed_to_the_user_are_told(full_host: Path) -> None:
 
 @pytest.mark.parametrize("socket", ["run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"])
 def test_either_daemon_of_libvirt_will_do(tmp_path: Path, socket: str) -> None:
-    put(tmp_path / socket)
-    assert machine.libvirt(tmp_path).told == f"/{socket}"
+    put(tmp_path / socket).chmod(0o770)
+    assert machine.libvirt(tmp_path, yes).told == f"/{socket}"
 
 
 # ---------------------------------------------------------------------------------------------------- the installation

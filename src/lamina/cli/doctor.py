@@ -20,14 +20,15 @@ _STYLES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 @click.command("doctor", help="Say what is missing or broken here, and how to mend it. Exit code 1 where something needed is.")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
+@click.option("--host", "as_host", is_flag=True, help="Count what a host of real vGPUs needs.  [default: where it has an agent.toml]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(state: Path | None, as_json: bool) -> None:
-    from lamina.cli.checks.machine import machine, may_write
+def command(state: Path | None, as_host: bool, as_json: bool) -> None:
+    from lamina.cli.checks.machine import is_host, machine, may_write
     from lamina.cli.console import print_json
 
     parts = {
         "Lamina": [*_installation(state or default_state()), *_running(state or default_state())],
-        "This machine, as a host of real vGPUs": machine(Path("/"), may_write),
+        "This machine, as a host of real vGPUs": machine(root := Path("/"), may_write, is_host=as_host or is_host(root)),
     }
     findings = [finding for part in parts.values() for finding in part]
     if as_json:
