@@ -10,7 +10,7 @@ from lamina.model.gpus import Framework, Gpu, Partitioning, VgpuState, VgpuType
 from lamina.model.hosts import DomainReport, GpuReport, HostReport, PowerState, VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.model.servers import Server, TaskState, VmState
-from lamina.operations.reconcile import Repair, plan
+from lamina.operations.reconcile import Repair, drift, plan
 from lamina.operations.restore import Params
 from lamina.store.hosts import Vgpu
 from tests.unit.test_servers import server
@@ -79,3 +79,34 @@ def test_the_source_of_a_pending_resize_gets_its_vgpus_and_no_domain_is_started(
 
 def test_a_record_without_its_server_is_nobodys_repair() -> None:
     assert plan(report(power=None), [vgpu()], {}, set(), rebooted=True) == []
+
+
+# ------------------------------------------------------------------------------------------------ changes from outside
+
+
+@pytest.mark.parametrize(
+    ("before", "power", "after"),
+    [
+        (VmState.ACTIVE, PowerState.SHUTDOWN, VmState.STOPPED),
+        (VmState.STOPPED, PowerState.RUNNING, VmState.ACTIVE),
+        (VmState.ACTIVE, PowerState.PAUSED, VmState.ACTIVE),
+        (VmState.ACTIVE, PowerState.CRASHED, VmState.ACTIVE),
+    ],
+)
+def test_a_server_says_what_its_domain_does(before: VmState, power: PowerState, after: VmState) -> None:
+    state = PowerState.SHUTDOWN if before is VmState.STOPPED else PowerState.RUNNING
+    owner = dataclasses.replace(server(before), power_state=state)
+    assert drift(report(power=power), [owner], set()) == {"s": (after, power)}
+
+
+def test_a_server_whose_domain_does_what_it_says_is_left() -> None:
+    assert drift(report(), [ACTIVE], set()) == {}
+
+
+def test_servers_that_something_works_on_or_that_are_elsewhere_are_left() -> None:
+    off = report(power=PowerState.SHUTDOWN)
+    assert drift(off, [ACTIVE], {"s"}) == {}
+    assert drift(off, [dataclasses.replace(ACTIVE, task_state=TaskState.REBOOTING)], set()) == {}
+    assert drift(off, [dataclasses.replace(ACTIVE, host="elsewhere")], set()) == {}
+    assert drift(off, [server(VmState.RESIZED)], set()) == {}
+    assert drift(report(power=None), [ACTIVE], set()) == {}

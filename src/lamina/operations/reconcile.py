@@ -68,6 +68,25 @@ def plan(report: HostReport, records: Iterable[Vgpu], placed: Mapping[str, Serve
     return repairs
 
 
+def drift(report: HostReport, placed: Iterable[Server], left_out: Set[str]) -> dict[str, tuple[VmState, PowerState]]:
+    """What servers are to say of themselves after somebody else's hand: a guest that shut down, a domain that was started. Pure.
+
+    `left_out` are those that an operation or a repair works on. A domain that is paused or crashed tells so in its power
+    state alone, as with Nova (nova/compute/manager.py, _sync_instance_power_state).
+    """
+    domains = {d.server_id: d for d in report.domains if d.server_id is not None}
+    found = {}
+    for server in placed:
+        domain = domains.get(server.id)
+        resting = server.vm_state in (VmState.ACTIVE, VmState.STOPPED) and server.task_state is None
+        if domain is None or not resting or server.host != report.host or server.id in left_out:
+            continue
+        vm_state = {PowerState.RUNNING: VmState.ACTIVE, PowerState.SHUTDOWN: VmState.STOPPED}.get(domain.power_state, server.vm_state)
+        if (vm_state, domain.power_state) != (server.vm_state, server.power_state):
+            found[server.id] = vm_state, domain.power_state
+    return found
+
+
 def host(plane: ControlPlane, name: str) -> list[Repair]:
     """Take one host's report in and begin the repairs it calls for. Raises `HostUnreachable`."""
     asked_at = plane.clock.now()
@@ -94,6 +113,10 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
             except AlreadyExists:
                 continue
             log.info("repair", host=name, server=repair.server_id, why=repair.why)
+        left_out = busy | {repair.server_id for repair in repairs}
+        for server_id, (vm_state, power_state) in drift(report, placed.values(), left_out).items():
+            log.info("a domain was changed outside", host=name, server=server_id, power_state=power_state.name)
+            servers.update(tx, server_id, now, vm_state=vm_state, power_state=power_state)
         stuck = [s.id for s in sagas.unfinished(tx) if _waits_for(s, name)]
     plane.runner.wake(*woken)
     for saga_id in stuck:
