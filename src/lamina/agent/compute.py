@@ -7,10 +7,11 @@ between, a device is known to be ours and whose it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -25,6 +26,7 @@ from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
 from lamina.agent.sysfs import Sysfs
+from lamina.agent.turns import Turns
 from lamina.model import ids
 from lamina.model.clock import Clock
 from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostError
@@ -45,7 +47,11 @@ from lamina.model.ids import PciAddress
 
 
 class ComputeService:
-    """One host's; thread-safe: the machine is changed by one call at a time."""
+    """One host's; thread-safe.
+
+    GPUs and the journal are changed by one call at a time. Domains, which may take long, are changed by one call at a
+    time for each server, so that a download or a slow start keeps nobody else waiting.
+    """
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class ComputeService:
             Framework.VFIO: Vfio(sysfs, clock),
         }
         self._lock = threading.Lock()
+        self._turns = Turns()
         #: the GPUs as last discovered; what stands on them is always read anew
         self._found: dict[PciAddress, Found] = {}
 
@@ -82,20 +89,28 @@ class ComputeService:
         """Everything this host has now; a GPU that cannot be read is a sentence in ``problems``."""
         with self._lock:
             found, problems = self._discover()
-            capacity = self._hypervisor.capacity()
-            return HostReport(
-                host=self._host,
-                boot_id=self._hypervisor.boot_id(),
-                vcpus=capacity.vcpus,
-                memory_mb=capacity.memory_mb,
-                disk_gb=capacity.disk_gb,
-                hypervisor_type=capacity.hypervisor_type,
-                hypervisor_version=capacity.hypervisor_version,
-                gpus=tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f)) for f in found),
-                domains=tuple(self._hypervisor.domains()),
-                networks=capacity.networks,
-                problems=tuple(problems),
-            )
+            gpus = tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f)) for f in found)
+            problems += self._lost(gpus)
+        capacity = self._hypervisor.capacity()
+        return HostReport(
+            host=self._host,
+            boot_id=self._hypervisor.boot_id(),
+            vcpus=capacity.vcpus,
+            memory_mb=capacity.memory_mb,
+            disk_gb=capacity.disk_gb,
+            hypervisor_type=capacity.hypervisor_type,
+            hypervisor_version=capacity.hypervisor_version,
+            gpus=gpus,
+            domains=tuple(self._hypervisor.domains()),
+            networks=capacity.networks,
+            problems=tuple(problems),
+        )
+
+    def _lost(self, gpus: Iterable[GpuReport]) -> list[str]:
+        """Sentences about what the journal has and the machine does not."""
+        standing = {v.uuid for g in gpus for v in g.vgpus if v.ours}
+        lost = [r for r in self._journal.records().values() if r.uuid not in standing]
+        return [f"vGPU {r.uuid} ({r.type}) of server {r.server_id} is not on GPU {r.gpu} any more" for r in lost]
 
     def _discover(self) -> tuple[list[Found], list[str]]:
         found: list[Found] = []
@@ -162,7 +177,7 @@ class ComputeService:
         """
         if not specs:
             return ()
-        with self._lock, self._journal.call(call, specs[0].server_id, self._clock.now()):
+        with self._turns.of(specs[0].server_id), self._lock, self._journal.call(call, specs[0].server_id, self._clock.now()):
             self._remove_moved(specs)
             gpus = {address: self._gpu(address) for address in {spec.gpu for spec in specs}}
             standing = {v.uuid: v for found in gpus.values() for v in self._vgpus(found)}
@@ -251,7 +266,7 @@ class ComputeService:
 
         Raises `StaleFence`, and `DeviceRefused` for one that cannot be removed; those before it are gone.
         """
-        with self._lock, self._journal.call(call, server_id, self._clock.now()):
+        with self._turns.of(server_id), self._lock, self._journal.call(call, server_id, self._clock.now()):
             records = self._journal.records()
             gone: list[str] = []
             try:
@@ -325,29 +340,38 @@ class ComputeService:
 
     # ------------------------------------------------------------------------------------------------ domains
 
+    @contextlib.contextmanager
+    def _domain_call(self, call: Call, server_id: str) -> Iterator[None]:
+        with self._turns.of(server_id):
+            with self._lock, self._journal.call(call, server_id, self._clock.now()):
+                pass  # admitted; whatever is older finds the fence from here on
+            yield
+
     def ensure_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
         """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
-        with self._lock, self._journal.call(call, spec.server_id, self._clock.now()):
-            records = self._journal.records()
-            devices = []
-            for uuid in spec.vgpus:
-                record = records.get(uuid)
-                if record is None or record.server_id != spec.server_id:
-                    raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
-                handle = self._frameworks[record.framework].handle(uuid, record.parent)
-                found = self._found.get(record.gpu)
-                numa_node = found.gpu.numa_node if found is not None else None
-                devices.append(port.Device(uuid, record.framework, handle, numa_node))
-            return self._hypervisor.ensure(spec, devices)
+        with self._domain_call(call, spec.server_id):
+            return self._hypervisor.ensure(spec, self._devices(spec))
+
+    def _devices(self, spec: DomainSpec) -> list[port.Device]:
+        records = self._journal.records()
+        devices = []
+        for uuid in spec.vgpus:
+            record = records.get(uuid)
+            if record is None or record.server_id != spec.server_id:
+                raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
+            handle = self._frameworks[record.framework].handle(uuid, record.parent)
+            found = self._found.get(record.gpu)
+            devices.append(port.Device(uuid, record.framework, handle, found.gpu.numa_node if found is not None else None))
+        return devices
 
     def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
         """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
-        with self._lock, self._journal.call(call, server_id, self._clock.now()):
+        with self._domain_call(call, server_id):
             return self._hypervisor.set_power(server_id, action)
 
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Raises `StaleFence`, `HypervisorError`."""
-        with self._lock, self._journal.call(call, server_id, self._clock.now()):
+        with self._domain_call(call, server_id):
             self._hypervisor.remove(server_id)
 
     # ------------------------------------------------------------------------------------------------ looking on
