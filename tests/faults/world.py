@@ -174,6 +174,7 @@ class World:
         self._check_devices(recorded)
         self._check_payment(recorded, paid, owners, alive, pending)
         self._check_domains(recorded, alive, pending)
+        self._check_disks(alive, pending)
         for tree in trees:
             for provider in tree.providers:
                 for name, inventory in provider.inventories.items():
@@ -223,6 +224,17 @@ class World:
                         assert (domain.power_state is PowerState.RUNNING) == running, f"{server_id}: {server.vm_state}"
                 else:
                     assert domain.power_state is PowerState.SHUTDOWN, f"{server_id} runs on its source too"
+
+    def _check_disks(self, alive: dict[str, Server], pending: dict[str, Any]) -> None:
+        """Each server has its one disk where its domain is, and the same on both sides of a resize; nothing lies between hosts."""
+        for name, host in self.hosts.items():
+            wanted = {s.id for s in alive.values() if s.host == name}
+            wanted |= {m.server_id for m in pending.values() if m.source_host == name}
+            assert host.machine.state.disks.keys() == wanted, f"{name}: disks and servers differ"
+        for migration in pending.values():
+            sides = {self.hosts[name].machine.state.disks[migration.server_id] for name in (migration.source_host, migration.dest_host)}
+            assert len(sides) == 1, f"{migration.server_id}: its disk was not carried along"
+        assert not list(self.plane.settings.depot.glob("*")), "a disk was left between two hosts"
 
     def free(self) -> dict[str, int]:
         """VGPU used per provider: all zero when nothing is held."""

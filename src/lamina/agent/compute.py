@@ -21,6 +21,7 @@ from lamina.agent import hypervisor as port
 from lamina.agent.boards import Boards, NoBoards
 from lamina.agent.commands import Command, run
 from lamina.agent.definitions import Definitions
+from lamina.agent.depot import Depot, content_of
 from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
@@ -34,6 +35,7 @@ from lamina.model.gpus import Framework, GpuSettings, VgpuType
 from lamina.model.hosts import (
     Call,
     Console,
+    DiskContent,
     DomainReport,
     DomainSpec,
     GpuReport,
@@ -63,13 +65,17 @@ class ComputeService:
         clock: Clock,
         definitions: Definitions | None = None,
         management: Boards | None = None,
+        depot: Depot | None = None,
         command: Command = run,
     ) -> None:
-        """`definitions` is where the host keeps mdevs that it makes at boot, `management` tells more of its cards."""
+        """`definitions` is where the host keeps mdevs that it makes at boot, `management` tells more of its
+        cards, `depot` takes disks to other hosts.
+        """
         self._host = host
         self._sysfs = sysfs
         self._command = command
         self._management = management or NoBoards()
+        self._depot = depot
         self._hypervisor = hypervisor
         self._journal = journal
         self._settings = settings
@@ -373,6 +379,27 @@ class ComputeService:
         """Raises `StaleFence`, `HypervisorError`."""
         with self._domain_call(call, server_id):
             self._hypervisor.remove(server_id)
+
+    def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
+        """Bring the disk of a domain that is shut off to the depot; None where it has none. Raises `HostError`."""
+        with self._domain_call(call, server_id), self._hypervisor.pack_disk(server_id) as disk:
+            if disk is None:
+                return None
+            content = content_of(disk)
+            self._at_depot().bring(server_id, disk)
+            return content
+
+    def take_disk(self, call: Call, server_id: str, content: DiskContent) -> None:
+        """Have what is in the depot as the server's disk. Raises `HostError` where it is not what was sent."""
+        with self._domain_call(call, server_id), self._hypervisor.place_disk(server_id) as disk:
+            self._at_depot().fetch(server_id, disk)
+            if content_of(disk) != content:
+                raise HostError(f"The disk of server {server_id} did not arrive as it was sent.")
+
+    def _at_depot(self) -> Depot:
+        if self._depot is None:
+            raise HostError(f"Host {self._host} cannot hand disks over to other hosts.")
+        return self._depot
 
     # ------------------------------------------------------------------------------------------------ looking on
 

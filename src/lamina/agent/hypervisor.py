@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from lamina.model.gpus import Framework
@@ -59,6 +61,17 @@ class Hypervisor(Protocol):
 
     def remove(self, server_id: str) -> None:
         """Destroy and undefine, disks and all; a domain that is not there, or is not ours, is left as it is."""
+        ...
+
+    def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
+        """The disk of a domain that is shut off, as one file that needs no other, for as long as the context lasts.
+
+        None where the domain has no disk, or where there is no domain. Raises `HypervisorError`.
+        """
+        ...
+
+    def place_disk(self, server_id: str) -> AbstractContextManager[Path]:
+        """Where to write such a file; it becomes the server's disk when the context ends well. Raises `HypervisorError`."""
         ...
 
     def console_output(self, server_id: str, lines: int | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lamina.model.errors import Conflict, HostUnreachable
-from lamina.model.hosts import Call, Console, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
+from lamina.model.hosts import Call, Console, DiskContent, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
 
 
 class Compute(Protocol):
@@ -36,6 +36,14 @@ class Compute(Protocol):
 
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Make the domain not exist. Raises `HypervisorError`."""
+        ...
+
+    def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
+        """Bring a stopped server's disk to the control plane's depot; None where it has none. Raises `HostError`."""
+        ...
+
+    def take_disk(self, call: Call, server_id: str, content: DiskContent) -> None:
+        """Have what lies in the depot as the server's disk. Raises `HostError`."""
         ...
 
     def console_output(self, server_id: str, lines: int | None) -> str:

@@ -116,6 +116,16 @@ class DomainSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class DiskContent:
+    """A server's whole disk on its way from one host to another, one file that needs no other."""
+
+    #: of the file, in hexadecimal
+    sha512: str
+    #: bytes
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Console:
     """Where a running domain's display is served: ``vnc`` or ``spice``, at an address of its host."""
 

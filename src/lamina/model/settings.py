@@ -32,3 +32,8 @@ class Settings:
     def images(self) -> Path:
         """Where image contents lie, one file an image."""
         return self.state / "images"
+
+    @property
+    def depot(self) -> Path:
+        """Where disks lie on their way from one host to another, each under its server's id."""
+        return self.state / "depot"

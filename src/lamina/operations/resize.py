@@ -2,7 +2,8 @@
 
 Theory. The claim moves what the server holds to the migration's consumer and takes the target for the server, in one
 commit; so both sides are paid for until confirm or revert, on one host as on two. The target's vGPUs are made while the
-source still runs; then the source is shut off, and last the target's domain is started. The source's domain stays
+source still runs; then the source is shut off, its disk is carried to another host by way of the control plane's depot,
+and last the target's domain is started. The source's domain stays
 defined and keeps its vGPUs. On one host the domain is one and the same, defined anew for the target. A failure
 anywhere turns the way back and starts the source again. Waiting for the person is a state of the server's row.
 """
@@ -17,7 +18,7 @@ from lamina.model import ids
 from lamina.model.errors import BadRequest
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, PowerAction, VgpuReport
+from lamina.model.hosts import DiskContent, DomainReport, PowerAction, VgpuReport
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -169,6 +170,33 @@ def _source_started(work: ResizeWork, tx: sa.Connection, domain: DomainReport) -
     servers.update(tx, work.subject, work.plane.clock.now(), power_state=domain.power_state)
 
 
+def _move_disk(work: ResizeWork) -> DiskContent | None:
+    """The depot is a place of passage: what an interrupted move has left there, its repetition writes over and takes away."""
+    source, target, reach = work.params.source, work.output(CLAIMED).host, work.plane.hosts.of
+    if source == target:
+        return None
+    work.host = source
+    content = reach(source).send_disk(work.call("disk_moved"), work.subject)
+    if content is None:
+        return None
+    work.host = target
+    reach(target).take_disk(work.call("disk_moved"), work.subject, content)
+    (work.plane.settings.depot / work.subject).unlink(missing_ok=True)
+    return content
+
+
+def _disk_moved(_work: ResizeWork, _tx: sa.Connection, _content: DiskContent | None) -> None:
+    """Nothing is recorded of disks: each host has those of its own."""
+
+
+def _remove_disk(work: ResizeWork) -> None:
+    """What is taken away is the target's, whatever of it there is."""
+    target = work.output(CLAIMED).host
+    (work.plane.settings.depot / work.subject).unlink(missing_ok=True)
+    if target != work.params.source:
+        on_hosts.remove_domain(work, "disk_moved", target)
+
+
 def _run_target(work: ResizeWork) -> DomainReport:
     records = on_hosts.vgpus_of(work, work.subject)
     running = work.params.old_vm_state is VmState.ACTIVE
@@ -220,6 +248,7 @@ KIND: Kind[ControlPlane, Params] = Kind(
         CLAIMED,
         Effect("target_vgpus_present", _make_vgpus, _vgpus_made, _remove_vgpus),
         Effect("source_stopped", _stop_source, _source_stopped, _start_source, _source_started),
+        Effect("disk_moved", _move_disk, _disk_moved, _remove_disk),
         Effect("target_running", _run_target, _target_running, _remove_target),
     ),
     undone=_undone,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from lamina.agent.hypervisor import Capacity, Device
 from lamina.agent.simulated.machine import Machine, MachineDomain
+from lamina.model import ids
 from lamina.model.errors import DeviceMissing, HypervisorError
 from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, PowerState
 
@@ -53,6 +57,8 @@ class SimulatedHypervisor:
                 # another definition takes effect with the next start
                 wanted.power_state = PowerState.SHUTDOWN
                 self._machine.state.domains[spec.server_id] = wanted
+            if spec.image is not None or spec.disk_gb:
+                self._machine.state.disks.setdefault(spec.server_id, f"{wanted.image_id or 'blank'} {ids.new_uuid()}")
             if spec.running:
                 self._start(spec.server_id)
             else:
@@ -73,8 +79,29 @@ class SimulatedHypervisor:
     def remove(self, server_id: str) -> None:
         with self._machine.lock:
             domain = self._machine.state.domains.get(server_id)
-            if domain is not None and domain.ours:
-                del self._machine.state.domains[server_id]
+            if domain is None or domain.ours:
+                self._machine.state.domains.pop(server_id, None)
+                self._machine.state.disks.pop(server_id, None)
+                self._machine.save()
+
+    @contextlib.contextmanager
+    def pack_disk(self, server_id: str) -> Iterator[Path | None]:
+        content = self._machine.state.disks.get(server_id)
+        if content is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "disk"
+            path.write_text(content)
+            yield path
+
+    @contextlib.contextmanager
+    def place_disk(self, server_id: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "disk"
+            yield path
+            with self._machine.lock:
+                self._machine.state.disks[server_id] = path.read_text()
                 self._machine.save()
 
     def console_output(self, server_id: str, lines: int | None) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from lamina.agent.compute import ComputeService
+from lamina.agent.depot import Depot, LocalDepot
 from lamina.agent.hypervisor import Capacity
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.journal import Journal
@@ -27,7 +28,7 @@ class SimulatedHost:
     kernel: SimulatedKernel
 
 
-def simulated_host(described: FleetHost, state: Path, clock: Clock) -> SimulatedHost:
+def simulated_host(described: FleetHost, state: Path, clock: Clock, depot: Depot | None = None) -> SimulatedHost:
     """Switch a host on. Its machine's state and its journal lie apart: ``machines/`` and ``agents/`` below `state`."""
     for folder in ("machines", "agents"):
         (state / folder).mkdir(mode=0o700, exist_ok=True)
@@ -41,5 +42,6 @@ def simulated_host(described: FleetHost, state: Path, clock: Clock) -> Simulated
         Journal(state / "agents" / f"{described.name}.json"),
         described.settings,
         clock,
+        depot=depot or LocalDepot(state / "depot"),
     )
     return SimulatedHost(compute, machine, kernel)

@@ -46,6 +46,8 @@ class MachineState(msgspec.Struct):
     mdevs: dict[str, MachineDevice] = {}
     #: VF address -> kernel's id of its type, lost at a reboot
     vf_types: dict[str, str] = {}
+    #: by server's id: what tells one disk from another
+    disks: dict[str, str] = {}
     #: PFs whose virtual functions are not enabled
     functions_off: set[str] = set()
     #: by uuid; definitions outlive a reboot
