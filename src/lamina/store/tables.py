@@ -193,6 +193,37 @@ vgpus = Table(
     Column("created_at", sa.Float, nullable=False),
 )
 
+#: permissions to enrol one host each
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("id", sa.String(36), primary_key=True),
+    #: SHA-256 of the secret in hexadecimal; the secret itself is kept nowhere
+    Column("hash", sa.String(64), nullable=False, unique=True),
+    #: the only host that may use it, or None for any
+    Column("host", sa.String(255)),
+    Column("created_at", sa.Float, nullable=False),
+    Column("expires_at", sa.Float, nullable=False),
+    #: when and by which host it was used; both or neither
+    Column("used_at", sa.Float),
+    Column("used_by", sa.String(255)),
+)
+#: hosts whose compute service is a process of its own that dials in, each with the one key that speaks for it
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("host", sa.String(255), primary_key=True),
+    #: SHA-256 of the host's public key (SubjectPublicKeyInfo) in hexadecimal
+    Column("key", sa.String(64), nullable=False),
+    Column("token_id", sa.String(36), nullable=False),
+    #: serial number, in hexadecimal, and end of the newest certificate
+    Column("serial", sa.String(40), nullable=False),
+    Column("expires_at", sa.Float, nullable=False),
+    Column("enrolled_at", sa.Float, nullable=False),
+    #: set when the host was removed: its certificates are good for nothing from then on
+    Column("revoked_at", sa.Float),
+)
+
 # ---------------------------------------------------------------------------------------------------- compute
 
 flavors = Table(
