@@ -22,7 +22,8 @@ from lamina.agent.simulated.host import simulated_host
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import PowerState
+from lamina.model.hosts import Nic, PowerState
+from lamina.model.networks import Port
 from lamina.model.servers import Server, VmState
 from lamina.model.settings import Settings
 from lamina.operations import create, reconcile
@@ -30,9 +31,10 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.runner import Caller, Probe
 from lamina.saga.steps import Kind
-from lamina.store import hosts, providers, sagas, schema, servers
+from lamina.store import hosts, ports, providers, sagas, schema, servers
 from lamina.store.database import Database
 from lamina.store.tables import allocations, consumers
+from lamina.store.tables import ports as port_rows
 
 CALLER = Caller(user_id="u", project_id="p", request_id="req-test")
 
@@ -43,6 +45,7 @@ hosts:
     vcpus: 32
     memory_mb: 65536
     disk_gb: 500
+    networks: [public]
     gpus:
       - {address: "0000:81:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11]}
       - {address: "0000:82:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11, nvidia-12]}
@@ -141,6 +144,7 @@ class World:
         return any(moved) or pending != [row.id for row in self.operations()]
 
     def create(self, wanted: Flavor, count: int = 1, **more: Any) -> list[Server]:
+        more = {"networks": ("public",)} | more
         return create.request(self.plane, CALLER, create.NewServer("s", wanted, None, count=count, **more))
 
     def created(self, wanted: Flavor, **more: Any) -> Server:
@@ -171,10 +175,12 @@ class World:
             owners = set(tx.scalars(sa.select(consumers.c.id)))
             pending = {m.id: m for m in servers.migrations_page(tx) if m.status == "finished"}
             trees = providers.load_trees(tx)
+            held = ports.of_servers(tx, tx.scalars(sa.select(port_rows.c.server_id)).all())
         self._check_devices(recorded)
         self._check_payment(recorded, paid, owners, alive, pending)
         self._check_domains(recorded, alive, pending)
         self._check_disks(alive, pending)
+        self._check_interfaces(held, alive)
         for tree in trees:
             for provider in tree.providers:
                 for name, inventory in provider.inventories.items():
@@ -235,6 +241,14 @@ class World:
             sides = {self.hosts[name].machine.state.disks[migration.server_id] for name in (migration.source_host, migration.dest_host)}
             assert len(sides) == 1, f"{migration.server_id}: its disk was not carried along"
         assert not list(self.plane.settings.depot.glob("*")), "a disk was left between two hosts"
+
+    def _check_interfaces(self, held: dict[str, list[Port]], alive: dict[str, Server]) -> None:
+        assert held.keys() <= alive.keys(), "a port without its server"
+        for name, host in self.hosts.items():
+            for server_id, domain in host.machine.state.domains.items():
+                if domain.ours:
+                    wanted = tuple(Nic(port.network, port.mac) for port in held.get(server_id, ()))
+                    assert domain.nics == wanted, f"{name}: the interfaces of {server_id} are not its ports"
 
     def free(self) -> dict[str, int]:
         """VGPU used per provider: all zero when nothing is held."""

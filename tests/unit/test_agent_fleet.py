@@ -55,6 +55,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "little memory": (fleet().replace("memory_mb: 4096", "memory_mb: 511"), "hosts[0].memory_mb: expected `int` >= 512"),
     "huge memory": (fleet().replace("memory_mb: 4096", f"memory_mb: {10**30}"), "hosts[0].memory_mb: expected `int` <= 134217728"),
     "negative disk": (fleet().replace("disk_gb: 10", "disk_gb: -1"), "hosts[0].disk_gb: expected `int` >= 0"),
+    "a network twice": (fleet(host=", networks: [a, b, a]"), "hosts[0].networks: one of them is there twice"),
+    "a network without a name": (fleet(host=', networks: [""]'), "hosts[0].networks[0]: expected `str` of length >= 1"),
     "count 0": (fleet(host=", count: 0"), "hosts[0].count: expected `int` >= 1"),
     "count too high": (fleet(host=", count: 100001"), "hosts[0].count: expected `int` <= 100000"),
     "a name with a slash": (
@@ -228,6 +230,12 @@ def test_a_type_of_another_card_is_told_by_the_host(tmp_path: Path) -> None:
     report = simulated_host(host, tmp_path, StillClock()).compute.report()
     assert report.gpus[0].gpu.enabled_types == ()
     assert report.problems == ("GPU 0000:81:00.0 does not offer the enabled type 'NVIDIA L40S-4Q'",)
+
+
+def test_a_host_tells_its_networks(tmp_path: Path) -> None:
+    (described, plain) = (parse_fleet(fleet(host=more)).hosts[0] for more in (", networks: [public, lab 2]", ""))
+    assert (described.networks, plain.networks) == (("public", "lab 2"), ())
+    assert simulated_host(described, tmp_path, StillClock()).compute.report().networks == ("public", "lab 2")
 
 
 def test_the_demo_is_in_order(tmp_path: Path) -> None:

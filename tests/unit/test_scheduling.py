@@ -76,6 +76,8 @@ def choose(names: dict[str, Layout], wanted: Wanted, card: Gpu | None = None) ->
         (host("a", up=False), Wanted(request()), "its compute service is down"),
         (host("a", enabled=False), Wanted(request()), "its compute service is disabled"),
         (host("a"), Wanted(request(), zone="elsewhere"), "not in availability zone elsewhere"),
+        (host("a", networks=frozenset({"x", "y"})), Wanted(request(), networks=frozenset({"x"})), None),
+        (host("a", networks=frozenset({"y"})), Wanted(request(), networks=frozenset({"y", "x"})), "has no network x"),
     ],
 )
 def test_each_filter_says_why(state: HostState, wanted: Wanted, reason: str | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import secrets
 import uuid
 
 from lamina.model.errors import BadRequest
@@ -108,6 +109,16 @@ def host_provider_id(host: str) -> str:
 def gpu_provider_id(host: str, address: PciAddress) -> str:
     """The resource provider uuid of one GPU of a host."""
     return str(uuid.uuid5(LAMINA_NAMESPACE, f"gpu/{host}/{address}"))
+
+
+def network_id(name: str) -> str:
+    """The id that clients know a network by: the same for one name on every host, kept over a lost database."""
+    return str(uuid.uuid5(LAMINA_NAMESPACE, f"network/{name}"))
+
+
+def new_mac() -> str:
+    """A random MAC address under ``fa:16:3e``, where clients expect an OpenStack server's (Neutron: base_mac)."""
+    return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
 
 
 def parse_host_name(text: str) -> str:

@@ -152,6 +152,8 @@ class Server:
     updated_at: float
     description: str | None = None
     key_name: str | None = None
+    #: of the keypair as it was when the server was made
+    public_key: str | None = None
     user_data: str | None = None
     config_drive: bool = False
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Create: from a request to a running domain with its vGPUs.
 
-Theory. The request commits the server's row and the saga together, so an accepted server is never forgotten. The claim
+Theory. The request commits the server's row, its ports and the saga together, so an accepted server is never forgotten. The claim
 is first and by itself: capacity, allocations and the planned vGPUs are one commit, and from then on nothing that is
 made on the host is unknown. Devices come before the domain because a domain starts only on devices that exist. A host
 that refuses (the kernel knows more than its report said) costs an attempt: everything is undone, and the commit that
@@ -27,7 +27,7 @@ from lamina.saga.runner import Caller, Cancelled
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.scheduling.filters import Wanted
-from lamina.store import hosts, sagas, servers
+from lamina.store import hosts, ports, sagas, servers
 
 #: failures of one host that another host may not have
 _ANOTHER_HOST_MAY = frozenset(
@@ -48,10 +48,13 @@ class NewServer:
     hostname: str | None = None
     description: str | None = None
     key_name: str | None = None
+    public_key: str | None = None
     user_data: str | None = None
     config_drive: bool = False
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    #: names of networks, one port for each
+    networks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,12 +99,14 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
                 updated_at=now,
                 description=new.description,
                 key_name=new.key_name,
+                public_key=new.public_key,
                 user_data=new.user_data,
                 config_drive=new.config_drive,
                 metadata=new.metadata,
                 tags=new.tags,
             )
             servers.insert(tx, server)
+            ports.make(tx, server.id, server.project_id, new.networks, now)
             params = Params(new.flavor, new.zone, new.host)
             saga_ids.append(plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE))
             made.append(server)
@@ -123,6 +128,7 @@ def _claim(work: CreateWork, tx: sa.Connection) -> claim.Claimed:
             zone=work.params.zone,
             host=work.params.host,
             excluded=frozenset(work.params.refused),
+            networks=ports.networks_of(tx, work.subject),
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, work.project_id, work.user_id, work.id),
         now=now,

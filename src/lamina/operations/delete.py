@@ -20,7 +20,7 @@ from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
-from lamina.store import hosts, sagas, servers
+from lamina.store import hosts, ports, sagas, servers
 from lamina.store.tables import migrations, vgpus
 
 
@@ -73,6 +73,7 @@ def _clear_hosts(work: DeleteWork) -> None:
 def _forget(work: DeleteWork, tx: sa.Connection) -> None:
     now = work.plane.clock.now()
     claim.release(tx, work.subject, now=now)
+    ports.delete(tx, work.subject)
     for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_OVER)]):
         claim.release(tx, migration.id, now=now)
         servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)

@@ -33,6 +33,7 @@ def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
         "hypervisor_type": report.hypervisor_type,
         "hypervisor_version": report.hypervisor_version,
         "problems": list(report.problems),
+        "networks": list(report.networks),
         "last_seen_at": now,
     }
     if before is None:

@@ -26,7 +26,7 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.scheduling.filters import Wanted
-from lamina.store import allocations, hosts, servers
+from lamina.store import allocations, hosts, ports, servers
 from lamina.store.tables import vgpus
 
 
@@ -113,6 +113,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
             host=params.host,
             excluded=frozenset() if params.may_stay else frozenset({params.source}),
             last_resort=params.source,
+            networks=ports.networks_of(tx, work.subject),
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, server.project_id, server.user_id, work.id),
         now=now,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
+from lamina.model import config_drive
 from lamina.model.errors import DeviceMissing, DeviceRefused, HypervisorError, NotFound
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, DomainSpec, ImageSource, PowerAction, PowerState, VgpuReport, VgpuSpec
+from lamina.model.hosts import DomainReport, DomainSpec, ImageSource, Nic, PowerAction, PowerState, VgpuReport, VgpuSpec
 from lamina.model.servers import Fault, Server
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import SagaError, Work
-from lamina.store import hosts, images, servers
+from lamina.store import hosts, images, ports, servers
 from lamina.store.hosts import Vgpu
 
 log = structlog.get_logger()
@@ -58,7 +60,9 @@ def release_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> N
 def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainReport:
     """Make the server's domain exist on a host with these vGPUs."""
     work.host = host
-    server = server_of(work)
+    with work.plane.db.read() as tx:
+        server = dataclasses.replace(servers.get(tx, work.subject, deleted=True), flavor=flavor)
+        held = ports.of_server(tx, work.subject)
     spec = DomainSpec(
         server_id=server.id,
         name=f"lamina-{server.id}",
@@ -68,6 +72,8 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
         vgpus=tuple(r.uuid for r in records),
         running=running,
         image=_image_of(work, server),
+        nics=tuple(Nic(port.network, port.mac) for port in held),
+        config_drive=config_drive.files(server, held) if config_drive.needed(server) else None,
     )
     return work.plane.hosts.of(host).ensure_domain(work.call(step), spec)
 

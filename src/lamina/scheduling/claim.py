@@ -83,7 +83,9 @@ def choose(
 def claim(tx: sa.Connection, wanted: filters.Wanted, payer: Payer, *, now: float, service_down: float) -> Claimed:
     """Choose a host and take what the server asks for there. Raises `NoValidHost`, `ConcurrentUpdate`."""
     known = [h for h in hosts.all_hosts(tx) if wanted.host is None or h.name == wanted.host]
-    states = [filters.HostState(h.name, h.provider_id, h.zone, h.enabled, h.is_up(now, service_down)) for h in known]
+    states = [
+        filters.HostState(h.name, h.provider_id, h.zone, h.enabled, h.is_up(now, service_down), frozenset(h.networks)) for h in known
+    ]
     trees = {tree.root.id: tree for tree in providers.load_trees(tx, [s.provider_id for s in states])}
     records = {r.provider_id: r for r in hosts.gpus_of(tx) if r.provider_id is not None and r.present}
     layouts = {provider_id: hosts.layout(tx, record) for provider_id, record in records.items()}

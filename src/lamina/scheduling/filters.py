@@ -17,6 +17,7 @@ class HostState:
     zone: str
     enabled: bool
     up: bool
+    networks: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Wanted:
     excluded: frozenset[str] = frozenset()
     #: taken only when no other host will do: where the server is now
     last_resort: str | None = None
+    #: names of the networks that the server has ports on
+    networks: frozenset[str] = frozenset()
 
 
 Filter = Callable[[HostState, Wanted], str | None]
@@ -56,8 +59,13 @@ def zone(host: HostState, wanted: Wanted) -> str | None:
     return f"not in availability zone {wanted.zone}" if wanted.zone is not None and host.zone != wanted.zone else None
 
 
+def networks(host: HostState, wanted: Wanted) -> str | None:
+    lacking = min(wanted.networks - host.networks, default=None)
+    return f"has no network {lacking}" if lacking is not None else None
+
+
 #: in this order; the first that says no gives the reason
-FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone)
+FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone, networks)
 
 
 def passing(hosts: Iterable[HostState], wanted: Wanted) -> tuple[list[HostState], dict[str, str]]:

@@ -37,6 +37,8 @@ class Host:
     problems: list[str]
     last_seen_at: float
     created_at: float
+    #: names of the networks that a domain on it can be on
+    networks: list[str]
 
     def is_up(self, now: float, service_down: float) -> bool:
         return not self.forced_down and now - self.last_seen_at <= service_down

@@ -156,6 +156,8 @@ hosts = Table(
     Column("hypervisor_type", sa.String(64), nullable=False),
     Column("hypervisor_version", sa.Integer, nullable=False),
     Column("problems", sa.JSON, nullable=False),
+    #: names of the networks that a domain on it can be on
+    Column("networks", sa.JSON, nullable=False, server_default="[]"),
     Column("last_seen_at", sa.Float, nullable=False),
     Column("created_at", sa.Float, nullable=False),
 )
@@ -285,6 +287,8 @@ servers = Table(
     Column("flavor", sa.JSON, nullable=False),
     Column("image_id", sa.String(36)),
     Column("key_name", sa.String(255)),
+    #: of the keypair as it was when the server was made
+    Column("public_key", sa.Text),
     Column("user_data", sa.Text),
     Column("config_drive", sa.Boolean, nullable=False, default=False),
     Column("metadata", sa.JSON, nullable=False),
@@ -301,6 +305,19 @@ servers = Table(
     Column("terminated_at", sa.Float),
     #: set when the server is gone; the row stays so that its actions can still be read
     Column("deleted_at", sa.Float),
+)
+ports = Table(
+    "ports",
+    metadata,
+    Column("id", sa.String(36), primary_key=True),
+    Column("server_id", sa.String(36), nullable=False, index=True),
+    Column("project_id", sa.String(64), nullable=False, index=True),
+    #: the network's name
+    Column("network", sa.String(255), nullable=False),
+    Column("mac", sa.String(17), nullable=False, unique=True),
+    #: which of the server's interfaces it is, from 0
+    Column("position", sa.Integer, nullable=False),
+    Column("created_at", sa.Float, nullable=False),
 )
 migrations = Table(
     "migrations",

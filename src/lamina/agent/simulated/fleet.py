@@ -56,6 +56,7 @@ class HostEntry(msgspec.Struct, forbid_unknown_fields=True):
     memory_mb: Annotated[int, msgspec.Meta(ge=512, le=1 << 27)]
     disk_gb: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
     gpus: list[GpuEntry] = []
+    networks: list[Name] = []
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
 
 
@@ -73,6 +74,7 @@ class FleetHost:
     disk_gb: int
     cards: tuple[Card, ...]
     settings: dict[PciAddress, GpuSettings]
+    networks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,11 +114,14 @@ def parse_fleet(text: str) -> Fleet:
     for index, described in enumerate(entry.hosts):
         where = f"hosts[{index}]"
         cards, settings = _gpus(where, described, offered)
+        if len(set(described.networks)) < len(described.networks):
+            raise BadRequest(f"{where}.networks: one of them is there twice")
         for name in _names(where, described):
             if name in names:
                 raise BadRequest(f"{where}.name: there are two hosts {name!r}")
             names.add(name)
-            hosts.append(FleetHost(name, described.vcpus, described.memory_mb, described.disk_gb, cards, settings))
+            size = (described.vcpus, described.memory_mb, described.disk_gb)
+            hosts.append(FleetHost(name, *size, cards, settings, tuple(described.networks)))
     return Fleet(tuple(hosts))
 
 

@@ -33,7 +33,7 @@ def simulated_host(described: FleetHost, state: Path, clock: Clock, depot: Depot
     for folder in ("machines", "agents"):
         (state / folder).mkdir(mode=0o700, exist_ok=True)
     machine = Machine(state / "machines" / f"{described.name}.json")
-    capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION)
+    capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION, described.networks)
     kernel = SimulatedKernel(described.cards, machine)
     compute = ComputeService(
         described.name,
