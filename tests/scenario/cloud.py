@@ -30,8 +30,8 @@ def gpu(
     return {"address": address, "framework": framework, "types": types or TYPES, "enabled_types": enabled or ["nvidia-11"], **more}
 
 
-def host(name: str, *gpus: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "vcpus": 32, "memory_mb": 131072, "disk_gb": 2000, "gpus": list(gpus)}
+def host(name: str, *gpus: dict[str, Any], networks: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"name": name, "vcpus": 32, "memory_mb": 131072, "disk_gb": 2000, "gpus": list(gpus), "networks": list(networks)}
 
 
 class Cloud:
@@ -88,7 +88,8 @@ class Cloud:
         )
 
     def server(self, conn: Connection, name: str, flavor: Any, *, wait: bool = True, **more: Any) -> Any:
-        made = conn.compute.create_server(name=name, flavor_id=flavor.id, image_id=self.image(conn).id, networks="none", **more)
+        wanted = {"networks": "none"} | more
+        made = conn.compute.create_server(name=name, flavor_id=flavor.id, image_id=self.image(conn).id, **wanted)
         return self.settled(conn, made.id) if wait else made
 
     def settled(self, conn: Connection, server_id: str, status: str | None = None) -> Any:

@@ -5,10 +5,8 @@ Nothing is looked up for them, so that the answer is the same for every server, 
 
 from __future__ import annotations
 
-from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route, Version
+from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route
 from lamina.model.errors import NotImplementedHere
-
-REMOTE_CONSOLES = Version(2, 6)
 
 
 def _refused(why: str) -> Handler:
@@ -18,9 +16,8 @@ def _refused(why: str) -> Handler:
     return refuse
 
 
-_CONSOLE = _refused("No console is offered here.")
 _DIAGNOSTICS = _refused("No figures of a running server are kept here.")
-_NETWORK = _refused("Servers have no networks here.")
+_NETWORK = _refused("A server's interfaces come and go with it here: say its networks when it is made.")
 _VOLUME = _refused("There are no volumes here.")
 _AGGREGATE = _refused("Hosts are not grouped into aggregates here.")
 _GROUP = _refused("Servers are not grouped here.")
@@ -30,9 +27,9 @@ _EVENT = _refused("Nothing outside reports events of servers here.")
 RULE = "os_compute_api"
 QUOTA = f"{RULE}:os-quota-sets"
 ROUTES = (
-    Route("POST", "/servers/{server}/remote-consoles", _CONSOLE, f"{RULE}:os-remote-consoles", MEMBER, since=REMOTE_CONSOLES),
     Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER),
     Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER),
+    Route("DELETE", "/servers/{server}/os-interface/{port}", _NETWORK, f"{RULE}:os-attach-interfaces:delete", MEMBER),
     Route("POST", "/servers/{server}/os-volume_attachments", _VOLUME, f"{RULE}:os-volumes-attachments:create", MEMBER),
     Route("POST", "/os-aggregates", _AGGREGATE, f"{RULE}:os-aggregates:create", ADMIN),
     Route("POST", "/os-server-groups", _GROUP, f"{RULE}:os-server-groups:create", MEMBER),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lamina.api.compute import server_consoles
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
@@ -161,12 +162,13 @@ ACTIONS: dict[str, ServerAction] = {
     "lock": ServerAction(_lock, locked=True),
     "unlock": ServerAction(_unlock, locked=True),
     "forceDelete": ServerAction(_force_delete),
+    "os-getConsoleOutput": ServerAction(server_consoles.output, locked=True),
+    **{name: ServerAction(server_consoles.of_old(name), locked=True) for name in server_consoles.PROTOCOL_OF_ACTION},
 }
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
-    | {"injectNetworkInfo", "os-getConsoleOutput", "os-getRDPConsole", "os-getSPICEConsole", "os-getSerialConsole"}
-    | {"os-getVNCConsole", "os-migrateLive", "os-resetState", "pause", "rebuild", "removeFixedIp", "removeFloatingIp"}
+    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "pause", "rebuild", "removeFixedIp", "removeFloatingIp"}
     | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "resume", "shelve", "shelveOffload", "suspend", "trigger_crash_dump"}
     | {"unpause", "unrescue", "unshelve"}
 )

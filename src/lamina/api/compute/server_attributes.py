@@ -1,21 +1,25 @@
-"""What hangs on a server: metadata, tags, and the attachments that there are none of here."""
+"""What hangs on a server: metadata, tags, interfaces, and the attachments that there are none of here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import read
+from lamina.api.compute.server_networks import addresses, interface
 from lamina.api.compute.server_requests import metadata_of, tags_of
 from lamina.api.compute.servers import find, must_be_unlocked
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model.errors import BadRequest, NotFound
+from lamina.model.hosts import PowerState
 from lamina.model.servers import Server
-from lamina.store import servers
+from lamina.store import ports, servers
 
 TAGS = Version(2, 26)
+TAGGED_INTERFACES = Version(2, 70)
 
 
 class MetadataBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,9 +154,23 @@ def delete_tags(request: Request) -> Reply:
 # ---------------------------------------------------------------------------------------------------- attachments
 
 
-def no_interfaces(request: Request) -> Reply:
-    _read(request)
-    return Reply(200, {"interfaceAttachments": []})
+def _interfaces(request: Request) -> list[dict[str, Any]]:
+    with request.plane.db.read() as tx:
+        server = find(tx, request)
+        running = server.power_state is PowerState.RUNNING
+        return [interface(port, running=running, tagged=request.version >= TAGGED_INTERFACES) for port in ports.of_server(tx, server.id)]
+
+
+def list_interfaces(request: Request) -> Reply:
+    return Reply(200, {"interfaceAttachments": _interfaces(request)})
+
+
+def show_interface(request: Request) -> Reply:
+    port_id = request.path["port"]
+    for shown in _interfaces(request):
+        if shown["port_id"] == port_id:
+            return Reply(200, {"interfaceAttachment": shown})
+    raise NotFound(f"Instance {request.path['server'][:80]} does not have a port with id {port_id[:80]}")
 
 
 def no_volumes(request: Request) -> Reply:
@@ -160,9 +178,20 @@ def no_volumes(request: Request) -> Reply:
     return Reply(200, {"volumeAttachments": []})
 
 
-def no_addresses(request: Request) -> Reply:
-    _read(request)
-    return Reply(200, {"addresses": {}})
+def _addresses(request: Request) -> dict[str, list[Any]]:
+    with request.plane.db.read() as tx:
+        return addresses(ports.of_server(tx, find(tx, request).id))
+
+
+def list_addresses(request: Request) -> Reply:
+    return Reply(200, {"addresses": _addresses(request)})
+
+
+def show_addresses(request: Request) -> Reply:
+    network, known = request.path["network"], _addresses(request)
+    if network not in known:
+        raise NotFound(f"Instance is not a member of specified network: {network[:80]}")
+    return Reply(200, {network: known[network]})
 
 
 def security_groups(request: Request) -> Reply:
@@ -185,8 +214,10 @@ ROUTES = (
     Route("GET", "/servers/{server}/tags/{tag}", has_tag, f"{TAG}:show", READER, since=TAGS),
     Route("PUT", "/servers/{server}/tags/{tag}", add_tag, f"{TAG}:update", MEMBER, since=TAGS),
     Route("DELETE", "/servers/{server}/tags/{tag}", delete_tag, f"{TAG}:delete", MEMBER, since=TAGS),
-    Route("GET", "/servers/{server}/os-interface", no_interfaces, "os_compute_api:os-attach-interfaces:list", READER),
+    Route("GET", "/servers/{server}/os-interface", list_interfaces, "os_compute_api:os-attach-interfaces:list", READER),
+    Route("GET", "/servers/{server}/os-interface/{port}", show_interface, "os_compute_api:os-attach-interfaces:show", READER),
     Route("GET", "/servers/{server}/os-volume_attachments", no_volumes, "os_compute_api:os-volumes-attachments:index", READER),
-    Route("GET", "/servers/{server}/ips", no_addresses, "os_compute_api:ips:index", READER),
+    Route("GET", "/servers/{server}/ips", list_addresses, "os_compute_api:ips:index", READER),
+    Route("GET", "/servers/{server}/ips/{network}", show_addresses, "os_compute_api:ips:show", READER),
     Route("GET", "/servers/{server}/os-security-groups", security_groups, "os_compute_api:os-security-groups:list", READER),
 )

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import as_bool, read
+from lamina.api.compute.server_networks import networks_asked_for
 from lamina.api.routing import Request, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Forbidden, NotFound
@@ -161,11 +162,8 @@ def new_server(request: Request) -> Asked:
         flavor = find_flavor(tx, request, body.flavor)
         image_id = _image(tx, request, body, flavor)
         zone, host = _place(tx, request, body)
-        if body.key_name is not None:
-            try:
-                keypairs.get(tx, request.context.user_id, body.key_name)
-            except NotFound:
-                raise BadRequest(f"key_name: Keypair {body.key_name[:80]!r} could not be found.") from None
+        networks = networks_asked_for(tx, body.networks)
+        public_key = _public_key(tx, request, body.key_name) if body.key_name is not None else None
     if body.hostname is not None and most > 1:
         raise BadRequest("hostname: one host name does not serve several servers")
     new = NewServer(
@@ -178,10 +176,12 @@ def new_server(request: Request) -> Asked:
         hostname=hostname_of(body.hostname) if body.hostname is not None else None,
         description=description_of(body.description),
         key_name=body.key_name,
+        public_key=public_key,
         user_data=_user_data(body.user_data),
         config_drive=as_bool(body.config_drive, "config_drive"),
         metadata=metadata_of(body.metadata),
         tags=tags_of(body.tags),
+        networks=networks,
     )
     return Asked(new, as_bool(body.return_reservation_id, "return_reservation_id"), body.admin_pass or secrets.token_urlsafe(12))
 
@@ -198,9 +198,7 @@ def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None
         if value is not None and request.version < since:
             raise BadRequest(f"{what}: servers have it from version {since} on")
     if request.version >= NETWORKS_BY_WORD and body.networks is None:
-        raise BadRequest(f"networks: say 'none' or 'auto' from version {NETWORKS_BY_WORD} on")
-    if body.networks not in (None, [], "none", "auto"):
-        raise BadRequest("networks: there are no networks here: say 'none' or 'auto'")
+        raise BadRequest(f"networks: say 'none', 'auto' or which ones from version {NETWORKS_BY_WORD} on")
     must_be_manual_or_auto(body.disk_config)
     must_be_no_address(body.access_ipv4, "accessIPv4")
     must_be_no_address(body.access_ipv6, "accessIPv6")
@@ -255,6 +253,14 @@ def _place(tx: sa.Connection, request: Request, body: Body) -> tuple[str | None,
     if zone and zone not in {h.zone for h in hosts.all_hosts(tx)}:
         raise BadRequest(f"availability_zone: The requested availability zone is not available: {zone[:80]}")
     return zone or None, host
+
+
+def _public_key(tx: sa.Connection, request: Request, name: str) -> str:
+    """The server keeps it: a keypair may be deleted while servers were made with it. Raises `BadRequest`."""
+    try:
+        return keypairs.get(tx, request.context.user_id, name).public_key
+    except NotFound:
+        raise BadRequest(f"key_name: Keypair {name[:80]!r} could not be found.") from None
 
 
 def _user_data(text: str | None) -> str | None:

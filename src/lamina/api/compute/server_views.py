@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lamina.api.compute.answers import links, moment
+from lamina.api.compute.server_networks import addresses
 from lamina.api.routing import Request, Version
+from lamina.model.networks import Port
 from lamina.model.servers import Server, VmState
 from lamina.store.hosts import Host
 
@@ -48,8 +51,18 @@ def host_status(host: Host, now: float, service_down: float) -> str:
     return "UP" if host.is_up(now, service_down) else "UNKNOWN"
 
 
-def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
-    """A server whole. `statuses` has each host's `host_status` by its name, if an administrator asks."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Beside:
+    """What is shown of servers and does not lie with them."""
+
+    #: host -> its `host_status`, if an administrator asks
+    statuses: Mapping[str, str]
+    #: server id -> its ports, for those that have any
+    ports: Mapping[str, Sequence[Port]]
+
+
+def view(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
+    """A server whole."""
     version = request.version
     shown = brief(request, server) | {
         "status": server.status,
@@ -61,7 +74,7 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
         "flavor": _flavor(request, server),
         "created": moment(server.created_at),
         "updated": moment(server.updated_at),
-        "addresses": {},
+        "addresses": addresses(beside.ports.get(server.id, ())),
         "accessIPv4": "",
         "accessIPv6": "",
         "OS-DCF:diskConfig": "MANUAL",
@@ -94,18 +107,18 @@ def view(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[
     )
     shown |= {name: value for since, name, value in later if version >= since}
     if request.context.is_admin:
-        shown |= _for_administrators(server, version, statuses)
+        shown |= _for_administrators(server, version, beside.statuses)
     return shown
 
 
-def whole(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
+def whole(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
     """A server shown by itself: with what lists do not tell."""
-    return view(request, server, statuses) | ({"server_groups": []} if request.version >= SERVER_GROUPS else {})
+    return view(request, server, beside) | ({"server_groups": []} if request.version >= SERVER_GROUPS else {})
 
 
-def after_change(request: Request, server: Server, statuses: Mapping[str, str]) -> dict[str, Any]:
+def after_change(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
     """A server in the answer to its change, which was brief once."""
-    shown = whole(request, server, statuses)
+    shown = whole(request, server, beside)
     if request.version >= WHOLE_AFTER_CHANGE:
         return shown
     return {key: value for key, value in shown.items() if not key.startswith(_NOT_AFTER_CHANGE)}

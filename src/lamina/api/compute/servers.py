@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -11,14 +12,14 @@ import sqlalchemy as sa
 
 from lamina.api.compute.answers import MOST, PREFIX, as_bool, next_link, page_limit, parse_moment, read
 from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
-from lamina.api.compute.server_views import after_change, brief, host_status, view, whole
+from lamina.api.compute.server_views import Beside, after_change, brief, host_status, view, whole
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
 from lamina.model.servers import Server, TaskState, VmState, status
 from lamina.operations import create, delete
 from lamina.saga.runner import Caller
-from lamina.store import hosts
+from lamina.store import hosts, ports
 from lamina.store import servers as store
 from lamina.store.tables import servers
 
@@ -95,12 +96,11 @@ def must_be_unlocked(request: Request, server: Server) -> None:
         raise Conflict(f"Instance {server.id} is locked")
 
 
-def host_statuses(tx: sa.Connection, request: Request) -> dict[str, str]:
-    """Host -> how it is, for an administrator; nobody else is told."""
-    if not request.context.is_admin:
-        return {}
+def beside(tx: sa.Connection, request: Request, shown: Iterable[Server]) -> Beside:
+    """What is shown with these servers; how a host is, an administrator is told and nobody else."""
     now, service_down = request.plane.clock.now(), request.plane.settings.service_down
-    return {h.name: host_status(h, now, service_down) for h in hosts.all_hosts(tx)}
+    known = hosts.all_hosts(tx) if request.context.is_admin else []
+    return Beside({h.name: host_status(h, now, service_down) for h in known}, ports.of_servers(tx, [s.id for s in shown]))
 
 
 # ---------------------------------------------------------------------------------------------------- listing
@@ -197,7 +197,7 @@ def _has_tags(request: Request, server: Server) -> bool:
     )
 
 
-def _page(request: Request) -> tuple[list[Server], dict[str, str], int]:
+def _page(request: Request) -> tuple[list[Server], Beside, int]:
     limit = page_limit(request)
     keys, directions = request.values("sort_key"), request.values("sort_dir")
     directions += [directions[-1] if directions else "desc"] * (len(keys) - len(directions))
@@ -206,8 +206,8 @@ def _page(request: Request) -> tuple[list[Server], dict[str, str], int]:
         sort.setdefault(key, direction)
     with request.plane.db.read() as tx:
         found = _found(tx, request, list(sort.items()), limit)
-        statuses = host_statuses(tx, request)
-    return found, statuses, limit
+        around = beside(tx, request, found)
+    return found, around, limit
 
 
 def _found(tx: sa.Connection, request: Request, sort: list[tuple[str, str]], limit: int) -> list[Server]:
@@ -245,15 +245,15 @@ def index(request: Request) -> Reply:
 
 
 def detail(request: Request) -> Reply:
-    found, statuses, limit = _page(request)
-    return Reply(200, {"servers": [view(request, s, statuses) for s in found]} | _more(request, "/servers/detail", found, limit))
+    found, around, limit = _page(request)
+    return Reply(200, {"servers": [view(request, s, around) for s in found]} | _more(request, "/servers/detail", found, limit))
 
 
 def show(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         server = find(tx, request)
-        statuses = host_statuses(tx, request)
-    return Reply(200, {"server": whole(request, server, statuses)})
+        around = beside(tx, request, [server])
+    return Reply(200, {"server": whole(request, server, around)})
 
 
 # ---------------------------------------------------------------------------------------------------- changing
@@ -294,8 +294,8 @@ def update(request: Request) -> Reply:
         must_be_unlocked(request, server)
         store.update(tx, server.id, request.plane.clock.now(), **changes)
         server = find(tx, request)
-        statuses = host_statuses(tx, request)
-    return Reply(200, {"server": after_change(request, server, statuses)})
+        around = beside(tx, request, [server])
+    return Reply(200, {"server": after_change(request, server, around)})
 
 
 def remove(request: Request) -> Reply:

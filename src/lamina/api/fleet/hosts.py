@@ -24,6 +24,7 @@ def _view(request: Request, host: hosts.Host, gpus: int, placed: int) -> dict[st
         "disk_gb": host.disk_gb,
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": host.hypervisor_version,
+        "networks": host.networks,
         "gpus": gpus,
         "servers": placed,
         "problems": host.problems,

@@ -1,15 +1,20 @@
-"""The Network API, version 2.0, of a cloud without networks: what clients ask before they boot a server is answered truly.
+"""The Network API, version 2.0: the networks that hosts say they have, and the ports of servers.
 
-Servers are made without ports here, so every list is empty, nothing is found by id, and making something is refused with
-a sentence. Source: Networking API v2.0 reference; error shape: neutron/api/api_common.py.
+Networks are made where hosts are set up, ports come and go with servers; addresses are handed out by whatever serves a
+network. So both are listed truly, every other list is empty, and making something is refused with a sentence.
+Source: Networking API v2.0 reference.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from lamina.api.routing import MEMBER, READER, Reply, Request, Room, Route, Version
-from lamina.model.errors import Forbidden, LaminaError, NotFound, NotImplementedHere
+from lamina.api.network import networks, ports
+from lamina.api.network.answers import PREFIX, fault, listed
+from lamina.api.routing import MEMBER, READER, Handler, Reply, Request, Room, Route
+from lamina.model.errors import Forbidden, NotFound, NotImplementedHere
+from lamina.store import ports as port_rows
+from lamina.store.tables import ports as rows
 
 #: collection -> its singular
 NOUNS = {
@@ -26,46 +31,68 @@ NOUNS = {
     "agents": "agent",
     "availability_zones": "availability_zone",
 }
-#: what a project has a quota of; nothing can be made, so the quota of everything is none
-QUOTAS = ("floatingip", "network", "port", "rbac_policy", "router", "security_group", "security_group_rule", "subnet", "subnetpool")
-
-
-def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
-    """``{"NeutronError": {"type", "message", "detail"}}``."""
-    return Reply(error.status, {"NeutronError": {"type": type(error).__name__, "message": error.message, "detail": ""}})
+#: what a project has a quota of: -1 where nothing is limited, 0 where nothing can be made
+QUOTAS = {
+    "floatingip": 0,
+    "network": 0,
+    "port": -1,
+    "rbac_policy": 0,
+    "router": 0,
+    "security_group": 0,
+    "security_group_rule": 0,
+    "subnet": 0,
+    "subnetpool": 0,
+}
+WHY = "networks are what hosts say they have, ports come and go with servers, and there is nothing else"
 
 
 def versions(request: Request) -> Reply:
-    links = [{"rel": "self", "href": f"{request.plane.settings.public_url}/network/v2.0/"}]
+    links = [{"rel": "self", "href": f"{request.plane.settings.public_url}{PREFIX}/"}]
     return Reply(200, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": links}]})
 
 
 def resources(request: Request) -> Reply:
     """GET /network/v2.0: where the collections are."""
-    base = f"{request.plane.settings.public_url}/network/v2.0"
-    listed: list[dict[str, Any]] = [
+    base = f"{request.plane.settings.public_url}{PREFIX}"
+    named: list[dict[str, Any]] = [
         {"name": singular, "collection": noun, "links": [{"rel": "self", "href": f"{base}/{noun}"}]} for noun, singular in NOUNS.items()
     ]
-    return Reply(200, {"resources": listed})
+    return Reply(200, {"resources": named})
+
+
+def _empty(noun: str) -> Handler:
+    def index(request: Request) -> Reply:
+        return listed(request, noun.replace("-", "_"), ())
+
+    return index
+
+
+def _missing(singular: str) -> Handler:
+    def show(request: Request) -> Reply:
+        raise NotFound(f"{singular.capitalize()} {request.path['id'][:80]} could not be found.")
+
+    return show
 
 
 def _collection(noun: str, singular: str) -> tuple[Route, ...]:
-    def index(request: Request) -> Reply:
-        return Reply(200, {noun.replace("-", "_"): []})
-
-    def show(request: Request) -> Reply:
-        raise NotFound(f"{singular} {request.path['id']} could not be found.")
-
     def refuse(request: Request) -> Reply:
-        raise NotImplementedHere(f"A {singular} cannot be made here: Lamina's servers have no networks.")
+        raise NotImplementedHere(f"A {singular} cannot be made here: {WHY}.")
 
+    index, show, change = _TOLD.get(noun, (_empty(noun), _missing(singular), _missing(singular)))
     return (
         Route("GET", f"/{noun}", index, f"get_{singular}", READER),
         Route("POST", f"/{noun}", refuse, f"create_{singular}", MEMBER),
         Route("GET", f"/{noun}/{{id}}", show, f"get_{singular}", READER),
-        Route("PUT", f"/{noun}/{{id}}", show, f"update_{singular}", MEMBER),
-        Route("DELETE", f"/{noun}/{{id}}", show, f"delete_{singular}", MEMBER),
+        Route("PUT", f"/{noun}/{{id}}", change, f"update_{singular}", MEMBER),
+        Route("DELETE", f"/{noun}/{{id}}", change, f"delete_{singular}", MEMBER),
     )
+
+
+#: collection -> what lists it, shows one and answers to a change
+_TOLD: dict[str, tuple[Handler, Handler, Handler]] = {
+    "networks": (networks.index, networks.show, networks.refuse_change),
+    "ports": (ports.index, ports.show, ports.refuse_change),
+}
 
 
 def quotas(request: Request) -> Reply:
@@ -76,18 +103,21 @@ def quotas(request: Request) -> Reply:
 def quota(request: Request) -> Reply:
     """GET /quotas/{project_id}."""
     _must_be_own(request)
-    return Reply(200, {"quota": dict.fromkeys(QUOTAS, 0)})
+    return Reply(200, {"quota": QUOTAS})
 
 
 def quota_details(request: Request) -> Reply:
     """GET /quotas/{project_id}/details.json."""
     _must_be_own(request)
-    return Reply(200, {"quota": {name: {"limit": 0, "used": 0, "reserved": 0} for name in QUOTAS}})
+    with request.plane.db.read() as tx:
+        used = {"port": len(port_rows.select(tx, rows.c.project_id == request.path["project_id"]))}
+    details = {name: {"limit": limit, "used": used.get(name, 0), "reserved": 0} for name, limit in QUOTAS.items()}
+    return Reply(200, {"quota": details})
 
 
 def refuse_quota(request: Request) -> Reply:
     """PUT and DELETE /quotas/{project_id}."""
-    raise NotImplementedHere("A network quota cannot be changed here: Lamina's servers have no networks.")
+    raise NotImplementedHere(f"A network quota cannot be changed here: {WHY}.")
 
 
 def _must_be_own(request: Request) -> None:
@@ -104,7 +134,7 @@ VERSIONS = Room(name="network-versions", prefix="/network", routes=_DOCUMENT, fa
 
 ROOM = Room(
     name="network",
-    prefix="/network/v2.0",
+    prefix=PREFIX,
     routes=(
         Route("GET", "", resources, "get_resources", READER),
         Route("GET", "/", resources, "get_resources", READER),

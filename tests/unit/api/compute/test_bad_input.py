@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.api.compute.conftest import IMAGE, MISSING, Call, wanted, why
 
+from lamina.model import ids
+
 Boot = Callable[..., str]
+PUBLIC = ids.network_id("public")
 
 SERVERS: list[tuple[dict[str, Any], str]] = [
     ({"colour": "red"}, "colour"),
@@ -31,6 +34,15 @@ SERVERS: list[tuple[dict[str, Any], str]] = [
     ({"networks": "all"}, "networks"),
     ({"networks": [{"uuid": MISSING}]}, "networks"),
     ({"networks": 7}, "networks"),
+    ({"networks": ["public"]}, "networks[0]"),
+    ({"networks": [{}]}, "networks[0].uuid"),
+    ({"networks": [{"uuid": "public"}]}, "networks[0].uuid"),
+    ({"networks": [{"uuid": PUBLIC}, {"uuid": MISSING}]}, f"networks[1].uuid: Network {MISSING} could not be found."),
+    ({"networks": [{"port": MISSING}]}, "networks[0].port"),
+    ({"networks": [{"uuid": PUBLIC, "fixed_ip": "10.0.0.4"}]}, "networks[0].fixed_ip"),
+    ({"networks": [{"uuid": PUBLIC, "tag": "t"}]}, "networks[0].tag"),
+    ({"networks": [{"uuid": PUBLIC, "colour": "red"}]}, "colour"),
+    ({"networks": [{"uuid": PUBLIC}] * 17}, "networks"),
     ({"availability_zone": "moon"}, "availability_zone"),
     ({"min_count": 2, "max_count": 1}, "min_count"),
     ({"min_count": 0}, "min_count"),
@@ -137,6 +149,10 @@ ACTIONS: list[tuple[Any, str]] = [
     ({"reboot": {"type": "GENTLE"}}, "reboot.type"),
     ({"reboot": {"type": "SOFT", "force": True}}, "force"),
     ({"resize": {}}, "flavorRef"),
+    ({"os-getConsoleOutput": {"length": "many"}}, "os-getConsoleOutput.length"),
+    ({"os-getConsoleOutput": {"length": -2}}, "os-getConsoleOutput.length"),
+    ({"os-getConsoleOutput": {"length": True}}, "length"),
+    ({"os-getConsoleOutput": {"lines": 1}}, "lines"),
     ({"resize": {"flavorRef": "no-such"}}, "flavorRef"),
     ({"resize": {"flavorRef": "vgpu", "OS-DCF:diskConfig": "SOMETIMES"}}, "OS-DCF:diskConfig"),
     ({"confirmResize": 1}, "confirmResize"),

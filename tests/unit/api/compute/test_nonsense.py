@@ -64,7 +64,8 @@ def test_nonsense_in_one_parameter(call: Call, path: str) -> None:
 
 def test_nonsense_in_a_body(call: Call, boot: Boot) -> None:
     server_id = boot()
-    wrappers = ("server", "flavor", "keypair", "metadata", "meta", "tags", "extra_specs", "resize", "reboot", "lock", "migrate", "a")
+    wrappers = ["server", "flavor", "keypair", "metadata", "meta", "tags", "extra_specs", "resize", "reboot", "lock", "migrate", "a"]
+    wrappers += ["remote_console", "os-getConsoleOutput", "os-getVNCConsole"]
     for route in compute.ROOM.routes:
         if route.method not in ("POST", "PUT"):
             continue

@@ -84,7 +84,7 @@ def test_what_there_is_none_of_is_empty(call: Call) -> None:
 
 @pytest.mark.parametrize("route", not_here.ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_documented_and_not_done_is_said_to_be_so(call: Call, route: Any) -> None:
-    status, message = why(call(route.method, route.path.format(server=MISSING, project=MISSING), {}, user="admin"))
+    status, message = why(call(route.method, route.path.format(server=MISSING, project=MISSING, port=MISSING), {}, user="admin"))
     assert status == 501
     assert "here" in message
     assert message.endswith(".")

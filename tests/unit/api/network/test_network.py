@@ -1,4 +1,4 @@
-"""The Network API of a cloud without networks."""
+"""The Network API where no host has a network; tests of the Compute API have hosts with one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from lamina.api.network import NOUNS, QUOTAS
+from lamina.api.network import NOUNS, QUOTAS, WHY
 
 V2 = "/network/v2.0"
 Headers = Callable[..., dict[str, str]]
@@ -26,10 +26,11 @@ def test_there_is_nothing_and_nothing_can_be_made(client: TestClient, headers: H
     for call in (client.get, client.put, client.delete):
         answer = call(f"{V2}/{noun}/x", headers=demo)
         assert answer.status_code == 404
-        assert answer.json() == {"NeutronError": {"type": "NotFound", "message": f"{singular} x could not be found.", "detail": ""}}
+        told = f"{singular.capitalize()} x could not be found."
+        assert answer.json() == {"NeutronError": {"type": "NotFound", "message": told, "detail": ""}}
     made = client.post(f"{V2}/{noun}", headers=demo, json={singular: {}})
     assert made.status_code == 501
-    assert made.json()["NeutronError"]["message"] == f"A {singular} cannot be made here: Lamina's servers have no networks."
+    assert made.json()["NeutronError"]["message"] == f"A {singular} cannot be made here: {WHY}."
 
 
 def test_a_reader_writes_nothing(client: TestClient, headers: Headers, stranger: Callable[..., str]) -> None:
@@ -38,13 +39,14 @@ def test_a_reader_writes_nothing(client: TestClient, headers: Headers, stranger:
     assert client.post(f"{V2}/networks", headers=headers("eve"), json={}).status_code == 403
 
 
-def test_quotas_are_none(client: TestClient, headers: Headers, project_ids: dict[str, str]) -> None:
+def test_quotas_limit_nothing_but_what_cannot_be_made(client: TestClient, headers: Headers, project_ids: dict[str, str]) -> None:
     own, foreign = project_ids["demo"], project_ids["admin"]
     demo, admin = headers("demo"), headers("admin")
     assert client.get(f"{V2}/quotas", headers=demo).json() == {"quotas": []}
-    assert client.get(f"{V2}/quotas/{own}", headers=demo).json() == {"quota": dict.fromkeys(QUOTAS, 0)}
+    assert client.get(f"{V2}/quotas/{own}", headers=demo).json() == {"quota": QUOTAS}
     details = client.get(f"{V2}/quotas/{own}/details.json", headers=demo).json()["quota"]
-    assert details["port"] == {"limit": 0, "used": 0, "reserved": 0}
+    assert details["port"] == {"limit": -1, "used": 0, "reserved": 0}
+    assert details["network"] == {"limit": 0, "used": 0, "reserved": 0}
     assert client.get(f"{V2}/quotas/{foreign}", headers=demo).status_code == 403
     assert client.get(f"{V2}/quotas/{own}", headers=admin).status_code == 200
     assert client.put(f"{V2}/quotas/{own}", headers=admin, json={}).status_code == 501
