@@ -1,12 +1,17 @@
-"""Machines to hold contracts against: one of each kind, simulated, and the same trees of files on a real file system.
+"""Machines to hold contracts against: one of each kind, simulated; in the lab the same kinds on a real kernel.
 
-A real implementation is added by one more entry in a fixture's parameters.
+With `LAMINA_TEST_REAL` set, which the lab's guest does, the contracts are held against the real thing instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from lamina.agent.frameworks.framework import FrameworkPort
 from lamina.agent.frameworks.mdev import Mdev
@@ -14,7 +19,7 @@ from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.simulated.fleet import FleetHost, parse_fleet
 from lamina.agent.simulated.host import SimulatedHost, simulated_host
 from lamina.agent.simulated.kernel import File, Link, Node, SimulatedKernel
-from lamina.agent.sysfs import Sysfs
+from lamina.agent.sysfs import LocalSysfs, Sysfs
 from lamina.model import ids
 from lamina.model.hosts import Call, Fence, VgpuSpec
 from lamina.model.ids import PciAddress
@@ -29,11 +34,21 @@ CARDS = {
 }
 #: every way of making vGPUs that Lamina knows
 KINDS = tuple(CARDS)
+#: whether contracts are held against this machine's kernel, which must be the lab's
+REAL = bool(os.environ.get("LAMINA_TEST_REAL"))
 
 FIRST = PciAddress.parse("0000:81:00.0")
 SECOND = PciAddress.parse("0000:82:00.0")
 #: no machine here has a GPU there
 NOWHERE = PciAddress.parse("0000:99:00.0")
+
+
+#: the lab's GPUs of each kind: an emulated PCI device, or the physical function of one with six virtual functions
+REAL_GPUS = {
+    "mdev": ("0000:00:05.0", "0000:00:06.0"),
+    "mdev-on-vf": ("0000:01:00.0", "0000:02:00.0"),
+    "vfio": ("0000:03:00.0", "0000:04:00.0"),
+}
 
 
 class StillClock:
@@ -76,13 +91,7 @@ def spec(server_id: str, index: int = 0, gpu: PciAddress = FIRST, vgpu_type: str
 
 def plant_foreign(host: SimulatedHost, parent: PciAddress, type_id: str) -> str:
     """Set up a vGPU as somebody else would, by the kernel's files. The mdev's uuid, or the VF's address."""
-    current = f"/sys/bus/pci/devices/{parent}/nvidia/current_vgpu_type"
-    if host.kernel.exists(current):
-        host.kernel.write(current, type_id)
-        return str(parent)
-    uuid = ids.new_uuid()
-    host.kernel.write(f"/sys/class/mdev_bus/{parent}/mdev_supported_types/{type_id}/create", uuid)
-    return uuid
+    return plant(host.kernel, parent, type_id)
 
 
 def standing(host: SimulatedHost) -> dict[str, str]:
@@ -138,3 +147,118 @@ class FailingSysfs:
 
     def link(self, path: str) -> str:
         return self.below.link(path)
+
+
+# ---------------------------------------------------------------------------------------------------- either machine
+
+Hook = Callable[[str, str], None]
+
+
+class HookedSysfs(Protocol):
+    """A `Sysfs` that calls these before and after the effect of every write."""
+
+    before_write: Hook
+    after_write: Hook
+
+    def read(self, path: str) -> str: ...
+    def write(self, path: str, text: str) -> None: ...
+    def list(self, path: str) -> list[str]: ...
+    def exists(self, path: str) -> bool: ...
+    def link(self, path: str) -> str: ...
+
+
+@dataclasses.dataclass
+class TestMachine:
+    """A machine with two equal GPUs of a kind, `first` and `second`, and nothing else that makes vGPUs."""
+
+    __test__ = False
+
+    kind: str
+    first: PciAddress
+    second: PciAddress
+    sysfs: HookedSysfs
+    #: what stands: mdev uuid or VF address -> kernel's id of the type
+    standing: Callable[[], Mapping[str, str]]
+
+    def plant(self, parent: PciAddress, type_id: str) -> str:
+        """Set up a vGPU as somebody else would. The mdev's uuid, or the VF's address."""
+        return plant(self.sysfs, parent, type_id)
+
+
+def plant(sysfs: Sysfs, parent: PciAddress, type_id: str) -> str:
+    current = f"/sys/bus/pci/devices/{parent}/nvidia/current_vgpu_type"
+    if sysfs.exists(current):
+        sysfs.write(current, type_id)
+        return str(parent)
+    uuid = ids.new_uuid()
+    sysfs.write(f"/sys/class/mdev_bus/{parent}/mdev_supported_types/{type_id}/create", uuid)
+    return uuid
+
+
+@contextmanager
+def any_machine(kind: str, state: Path, clock: StillClock) -> Iterator[TestMachine]:
+    """Such a machine: the lab's if contracts are held against it, else a simulated one."""
+    if REAL:
+        with real_machine(kind) as real:
+            yield real
+    else:
+        host = switched_on(kind, state, clock)
+        yield TestMachine(kind, FIRST, SECOND, host.kernel, lambda: standing(host))
+
+
+class RealSysfs(LocalSysfs):
+    """This machine's kernel, with hooks as the simulated one has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_write: Hook = lambda path, text: None
+        self.after_write: Hook = lambda path, text: None
+
+    def write(self, path: str, text: str) -> None:
+        self.before_write(path, text)
+        super().write(path, text)
+        self.after_write(path, text)
+
+
+@contextmanager
+def real_machine(kind: str) -> Iterator[TestMachine]:
+    """The lab's machine with no GPUs but those of one kind: functions of the others are off, their driver is unbound."""
+    sysfs, bus = LocalSysfs(), Path("/sys/bus/pci")
+    for other, addresses in REAL_GPUS.items():
+        for address in addresses:
+            bound = bus / "drivers/nvidia" / address
+            if other == "mdev" and bound.exists() != (kind == other):
+                (bus / "drivers/nvidia" / ("bind" if kind == other else "unbind")).write_text(address)
+            elif other != "mdev":
+                _set_functions(bus / "devices" / address, 6 if kind == other else 0)
+    first, second = (PciAddress.parse(address) for address in REAL_GPUS[kind])
+    clean(sysfs)
+    try:
+        yield TestMachine(kind, first, second, RealSysfs(), lambda: really_standing(sysfs))
+    finally:
+        clean(sysfs)
+
+
+def _set_functions(device: Path, count: int) -> None:
+    if int((device / "sriov_numvfs").read_text()) != count:
+        (device / "sriov_numvfs").write_text(str(count))
+    while len(list(device.glob("virtfn*"))) != count:
+        time.sleep(0.01)
+
+
+def really_standing(sysfs: Sysfs) -> dict[str, str]:
+    mdevs = Path("/sys/bus/mdev/devices")
+    found = {uuid: sysfs.link(f"{mdevs}/{uuid}/mdev_type") for uuid in sysfs.list(str(mdevs))}
+    for path in Path("/sys/bus/pci/devices").glob("*/nvidia/current_vgpu_type"):
+        if (type_id := path.read_text().strip()) != "0":
+            found[path.parts[-3]] = type_id
+    return found
+
+
+def clean(sysfs: Sysfs) -> None:
+    """Take away every vGPU of the lab's machine, whoever made it."""
+    for handle in really_standing(sysfs):
+        if ids.is_uuid(handle):
+            sysfs.write(f"/sys/bus/mdev/devices/{handle}/remove", "1")
+        else:
+            sysfs.write(f"/sys/bus/pci/devices/{handle}/nvidia/current_vgpu_type", "0")

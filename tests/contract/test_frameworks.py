@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lamina.agent.frameworks.framework import CLEAR_TRIES, Found, FrameworkPort, discover
 from lamina.agent.frameworks.vfio import parse_creatable
-from lamina.agent.simulated.host import SimulatedHost
 from lamina.agent.sysfs import LocalSysfs
 from lamina.model import ids
 from lamina.model.errors import DeviceRefused
@@ -21,12 +21,12 @@ from tests.contract.machines import (
     FIRST,
     KINDS,
     NOWHERE,
-    SECOND,
     FailingSysfs,
     StillClock,
+    TestMachine,
+    any_machine,
     copy_tree,
     framework_on,
-    standing,
     switched_on,
 )
 
@@ -36,13 +36,20 @@ SAID = (VgpuType("11", "nvidia-11", 512, 4), VgpuType("12", "nvidia-12", 1024, 2
 
 @dataclasses.dataclass
 class Bench:
-    kind: str
-    host: SimulatedHost
+    machine: TestMachine
     framework: FrameworkPort
     clock: StillClock
 
-    def found(self, address: PciAddress = FIRST) -> Found:
-        found = self.framework.read(GpuSettings(address, types=SAID))
+    @property
+    def kind(self) -> str:
+        return self.machine.kind
+
+    @property
+    def first(self) -> PciAddress:
+        return self.machine.first
+
+    def found(self, address: PciAddress | None = None) -> Found:
+        found = self.framework.read(GpuSettings(address or self.first, types=SAID))
         assert found is not None
         return found
 
@@ -54,19 +61,19 @@ class Bench:
 
 
 @pytest.fixture(params=KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     clock = StillClock()
-    host = switched_on(request.param, tmp_path, clock)
-    return Bench(request.param, host, framework_on(request.param, host.kernel, clock), clock)
+    with any_machine(request.param, tmp_path, clock) as machine:
+        yield Bench(machine, framework_on(request.param, machine.sysfs, clock), clock)
 
 
 # ------------------------------------------------------------------------------------------------ finding GPUs
 
 
 def test_each_gpu_is_found_once_with_its_facts(bench: Bench) -> None:
-    discovery = discover(bench.framework, {a: GpuSettings(a, types=SAID) for a in (FIRST, SECOND)})
+    discovery = discover(bench.framework, {a: GpuSettings(a, types=SAID) for a in (bench.first, bench.machine.second)})
     assert discovery.problems == ()
-    assert [f.gpu.address for f in discovery.gpus] == [FIRST, SECOND]
+    assert [f.gpu.address for f in discovery.gpus] == [bench.first, bench.machine.second]
     for found in discovery.gpus:
         gpu = found.gpu
         assert [(t.name, t.framebuffer_mb, t.max_instances) for t in gpu.types] == [("nvidia-11", 512, 4), ("nvidia-12", 1024, 2)]
@@ -78,49 +85,56 @@ def test_each_gpu_is_found_once_with_its_facts(bench: Bench) -> None:
         assert found.devices == ()
 
 
-def test_a_tree_of_ordinary_files_reads_the_same(bench: Bench, tmp_path: Path) -> None:
-    bench.make()
-    copy_tree(bench.host.kernel, tmp_path / "root")
-    local = framework_on(bench.kind, LocalSysfs(tmp_path / "root"), bench.clock)
-    assert local.read(GpuSettings(FIRST, types=SAID)) == bench.found()
-    assert local.addresses() == bench.framework.addresses()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tree_of_ordinary_files_reads_the_same(kind: str, tmp_path: Path) -> None:
+    """The simulated kernel's files laid out on a file system, read by what reads the kernel's."""
+    clock = StillClock()
+    kernel = switched_on(kind, tmp_path, clock).kernel
+    simulated = framework_on(kind, kernel, clock)
+    found = simulated.read(GpuSettings(FIRST, types=SAID))
+    assert found is not None
+    simulated.create(ids.new_uuid(), found.parents[0], found.gpu.types[0])
+    copy_tree(kernel, tmp_path / "root")
+    local = framework_on(kind, LocalSysfs(tmp_path / "root"), clock)
+    assert local.read(GpuSettings(FIRST, types=SAID)) == simulated.read(GpuSettings(FIRST, types=SAID))
+    assert local.addresses() == simulated.addresses()
 
 
 def test_no_gpu_where_there_is_none(bench: Bench) -> None:
     assert bench.framework.read(GpuSettings(NOWHERE)) is None
     function = bench.found().parents[0]
-    if function != FIRST:
+    if function != bench.first:
         assert bench.framework.read(GpuSettings(function)) is None, "a virtual function is no GPU"
 
 
 def test_a_machine_without_any_gpu(bench: Bench, tmp_path: Path) -> None:
     empty = framework_on(bench.kind, LocalSysfs(tmp_path / "empty"), bench.clock)
-    assert discover(empty, {}) == discover(empty, {FIRST: GpuSettings(FIRST)})
+    assert discover(empty, {}) == discover(empty, {bench.first: GpuSettings(bench.first)})
     assert discover(empty, {}).gpus == ()
     assert discover(empty, {}).problems == ()
 
 
 def test_the_operators_words_choose_types_and_their_order(bench: Bench) -> None:
-    settings = GpuSettings(FIRST, enabled_types=("nvidia-12", "nvidia-99", "nvidia-12", "nvidia-11"), types=SAID, max_instances=3)
+    settings = GpuSettings(bench.first, enabled_types=("nvidia-12", "nvidia-99", "nvidia-12", "nvidia-11"), types=SAID, max_instances=3)
     found = bench.framework.read(settings)
     assert found is not None
     assert found.gpu.enabled_types == ("nvidia-12", "nvidia-11")
     assert found.gpu.max_instances == 3
-    assert found.problems == ("GPU 0000:81:00.0 does not offer the enabled type 'nvidia-99'",)
+    assert found.problems == (f"GPU {bench.first} does not offer the enabled type 'nvidia-99'",)
 
 
 def test_a_gpu_with_no_type_enabled_is_still_shown(bench: Bench) -> None:
-    found = bench.framework.read(GpuSettings(FIRST, enabled_types=(), types=SAID))
+    found = bench.framework.read(GpuSettings(bench.first, enabled_types=(), types=SAID))
     assert found is not None
     assert found.gpu.enabled_types == ()
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EIO], ids=errno.errorcode.get)
 def test_a_gpu_that_vanishes_while_it_is_read_leaves_the_others(bench: Bench, number: int) -> None:
-    sysfs = FailingSysfs(bench.host.kernel, f"{FIRST}/vendor", number)
+    sysfs = FailingSysfs(bench.machine.sysfs, f"{bench.first}/vendor", number)
     discovery = discover(framework_on(bench.kind, sysfs, bench.clock), {})
-    assert [f.gpu.address for f in discovery.gpus] == [SECOND]
-    assert discovery.problems == ("GPU 0000:81:00.0 cannot be read: off the bus",)
+    assert [f.gpu.address for f in discovery.gpus] == [bench.machine.second]
+    assert discovery.problems == (f"GPU {bench.first} cannot be read: off the bus",)
 
 
 def test_facts_do_not_change_with_use(bench: Bench) -> None:
@@ -142,11 +156,11 @@ def test_what_is_made_is_there_and_what_is_removed_is_not(bench: Bench) -> None:
     assert (device.parent, device.type, device.type_id) == (parent, "nvidia-11", type_id)
     assert device.uuid == (None if bench.kind == "vfio" else uuid)
     assert bench.framework.devices(bench.found()) == (device,)
-    assert list(standing(bench.host)) == [bench.framework.handle(uuid, parent)]
+    assert list(bench.machine.standing()) == [bench.framework.handle(uuid, parent)]
     bench.framework.remove(uuid, parent)
     assert bench.framework.type_id_of(uuid, parent) is None
     assert bench.found().devices == ()
-    assert standing(bench.host) == {}
+    assert bench.machine.standing() == {}
 
 
 def test_removing_twice_or_what_never_was(bench: Bench) -> None:
@@ -168,10 +182,10 @@ def test_one_vgpu_lowers_what_is_available(bench: Bench) -> None:
 @pytest.mark.parametrize(("first", "then", "nth"), [("nvidia-12", "nvidia-11", 1), ("nvidia-11", "nvidia-12", 1)])
 def test_another_size_is_refused_in_the_drivers_words(bench: Bench, first: str, then: str, nth: int) -> None:
     bench.make(first)
-    with pytest.raises(DeviceRefused, match=f"refused to make a vGPU of type {then} on 0000:81") as caught:
+    with pytest.raises(DeviceRefused, match=f"refused to make a vGPU of type {then} on {str(bench.first)[:7]}") as caught:
         bench.make(then, nth=nth)
     assert caught.value.errno == (errno.EIO if bench.kind == "vfio" else errno.EINVAL)
-    assert len(standing(bench.host)) == 1
+    assert len(bench.machine.standing()) == 1
 
 
 def test_a_full_gpu_refuses_and_its_neighbour_does_not(bench: Bench) -> None:
@@ -179,9 +193,9 @@ def test_a_full_gpu_refuses_and_its_neighbour_does_not(bench: Bench) -> None:
         bench.make(nth=nth)
     with pytest.raises(DeviceRefused):
         bench.make(nth=4)
-    other = bench.found(SECOND)
+    other = bench.found(bench.machine.second)
     bench.framework.create(ids.new_uuid(), other.parents[0], other.gpu.types[0])
-    assert len(standing(bench.host)) == 5
+    assert len(bench.machine.standing()) == 5
 
 
 def test_a_gpu_that_is_gone_refuses(bench: Bench) -> None:
@@ -205,24 +219,24 @@ class Busy:
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN], ids=errno.errorcode.get)
 def test_a_device_that_is_busy_for_a_while_is_waited_for(bench: Bench, number: int) -> None:
     uuid, parent = bench.make()
-    bench.host.kernel.before_write = Busy(CLEAR_TRIES - 1, number)
+    bench.machine.sysfs.before_write = Busy(CLEAR_TRIES - 1, number)
     bench.framework.remove(uuid, parent)
-    assert standing(bench.host) == {}
+    assert bench.machine.standing() == {}
     assert bench.clock.slept == CLEAR_TRIES - 1
 
 
 def test_a_device_that_stays_busy_is_told_and_stays(bench: Bench) -> None:
     uuid, parent = bench.make()
-    bench.host.kernel.before_write = Busy(CLEAR_TRIES, errno.EBUSY)
+    bench.machine.sysfs.before_write = Busy(CLEAR_TRIES, errno.EBUSY)
     with pytest.raises(DeviceRefused, match="EBUSY") as caught:
         bench.framework.remove(uuid, parent)
     assert caught.value.errno == errno.EBUSY
-    assert len(standing(bench.host)) == 1
+    assert len(bench.machine.standing()) == 1
 
 
 def test_another_refusal_is_not_waited_for(bench: Bench) -> None:
     uuid, parent = bench.make()
-    bench.host.kernel.before_write = Busy(1, errno.EPERM)
+    bench.machine.sysfs.before_write = Busy(1, errno.EPERM)
     with pytest.raises(DeviceRefused, match="EPERM"):
         bench.framework.remove(uuid, parent)
     assert bench.clock.slept == 0
@@ -230,9 +244,9 @@ def test_another_refusal_is_not_waited_for(bench: Bench) -> None:
 
 def test_an_error_after_which_nothing_stands_is_none(bench: Bench) -> None:
     uuid, parent = bench.make()
-    bench.host.kernel.after_write = Busy(1, errno.EINTR)
+    bench.machine.sysfs.after_write = Busy(1, errno.EINTR)
     bench.framework.remove(uuid, parent)
-    assert standing(bench.host) == {}
+    assert bench.machine.standing() == {}
 
 
 # ------------------------------------------------------------------------------------------------ what drivers write

@@ -218,7 +218,8 @@ def describe(
     vendor, device, card = card_of(sysfs, address)
     numa_node = int(optional(lambda: pci_file(sysfs, address, "numa_node"), "-1"))
     driver, driver_version = driver_of(sysfs, address)
-    partitioning = Partitioning.SAME_SIZE if vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
+    # the rule is the driver's; a card that none is bound to is told by its vendor
+    partitioning = Partitioning.SAME_SIZE if driver == "nvidia" or vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
     pool_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
     enabled, problems = _enabled(address, types, settings)
     gpu = Gpu(
