@@ -135,6 +135,15 @@ def facts_der(der: bytes) -> Facts:
         raise Conflict("This is not a certificate in DER.") from error
 
 
+def signed_by(pem: bytes, authority: bytes) -> bool:
+    """Whether one certificate is signed by the other's key; both PEM."""
+    try:
+        x509.load_pem_x509_certificate(pem).verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def _facts(found: x509.Certificate) -> Facts:
     try:
         alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

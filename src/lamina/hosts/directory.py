@@ -61,6 +61,7 @@ class Hosts:
     def __init__(self) -> None:
         self._computes: dict[str, Compute] = {}
         self._reboots: dict[str, Callable[[], None]] = {}
+        self._listener: Callable[[str], None] | None = None
         self._lock = threading.Lock()
 
     def join(self, name: str, compute: Compute, reboot: Callable[[], None] | None = None) -> None:
@@ -69,6 +70,21 @@ class Hosts:
             self._computes[name] = compute
             if reboot is not None:
                 self._reboots[name] = reboot
+
+    def leave(self, name: str) -> None:
+        """Reach this host no more."""
+        with self._lock:
+            self._computes.pop(name, None)
+            self._reboots.pop(name, None)
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Have `listener` told the name of a host that something has changed on which nobody asked for."""
+        self._listener = listener
+
+    def changed(self, name: str) -> None:
+        """Something on this host changed that nobody asked for, or it has just come."""
+        if self._listener is not None:
+            self._listener(name)
 
     def reboot(self, name: str) -> None:
         """Press the power switch. Raises `HostUnreachable`, and `Conflict` for a real machine, which has none here."""

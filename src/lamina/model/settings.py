@@ -13,6 +13,8 @@ class Settings:
     state: Path
     #: base of every address in answers and in the catalog, without a trailing slash
     public_url: str = "http://127.0.0.1:8774"
+    #: where hosts of other machines dial in, or None where they cannot
+    agents_url: str | None = None
     region: str = "RegionOne"
     #: how long a token is good for
     token_life: float = 3600.0

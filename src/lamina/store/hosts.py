@@ -110,6 +110,11 @@ def update_host(tx: sa.Connection, name: str, **columns: Any) -> None:
         raise NotFound(f"Host {name[:255]} could not be found.")
 
 
+def delete_host(tx: sa.Connection, name: str) -> None:
+    """With its GPUs; their providers stay."""
+    tx.execute(sa.delete(hosts).where(hosts.c.name == name))
+
+
 # ---------------------------------------------------------------------------------------------------- GPUs
 
 
