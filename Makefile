@@ -14,12 +14,13 @@ export STATE
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test lint bench
+.PHONY: help up down test lab lint bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
+	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
 	echo "make lint   check style, types and the floors of the house"
 	echo "make bench  measure"
 
@@ -98,6 +99,10 @@ down:
 
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2
+
+lab: $(VENV)/.dev
+	@$(BIN)/python -m lab
+	$(BIN)/pytest -s tests/lab
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
+import shlex
 import socket
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages import Lab, run, say
+from lab.stages import PROJECT, Lab, run, say
 
 #: how long a boot may take, and any one command; software emulation on a busy machine is slow
 BOOT_PATIENCE = 300.0
@@ -69,16 +72,16 @@ class Machine:
         begun = time.monotonic()
         self.console.unlink(missing_ok=True)
         self._port = free_port()
-        gpus = [word for gpu in GPUS for word in gpu.split()]
+        gpus = [word for gpu in GPUS for word in shlex.split(gpu)]
         kernel = f"console=ttyS0 quiet mitigations=off nokaslr audit=0 panic=1 lab.vendor_vfio={','.join(VFIO)}"
         argv = [
-            *"qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu Nehalem,+avx -smp 2 -nodefaults -nographic -no-reboot".split(),
+            *shlex.split("qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu Nehalem,+avx -smp 2"),
+            *("-nodefaults", "-nographic", "-no-reboot", "-monitor", "none", "-serial", f"file:{self.console}"),
             *("-m", str(self.memory_mb), "-kernel", str(self.lab.kernel), "-initrd", str(self.lab.initrd), "-append", kernel),
             *("-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
             *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self._port}-:{COMMANDS}"),
             *gpus,
-            *("-monitor", "none", "-serial", f"file:{self.console}"),
         ]
         log = (self.folder / "qemu.log").open("wb")
         with log:
@@ -119,6 +122,14 @@ class Machine:
 
     def put(self, path: str, content: bytes, mode: str = "644") -> None:
         self.run("bash", "-euc", f'mkdir -p "$(dirname "$0")"; cat >"$0"; chmod {mode} "$0"', path, stdin=content)
+
+    def put_tree(self, path: str, *files: Path) -> None:
+        """Have these files and folders of the checkout below `path`, and nothing else."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for file in files:
+                archive.add(file, file.relative_to(PROJECT), filter=lambda member: None if "__pycache__" in member.name else member)
+        self.run("bash", "-euc", 'rm -rf "$0"; mkdir -p "$0"; tar -x -m -C "$0"', path, stdin=packed.getvalue())
 
     def wait_for(self, script: str, patience: float = 120.0) -> str:
         """What `script` prints once it ends well. Raises `Failed` where that takes too long."""

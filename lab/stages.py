@@ -23,6 +23,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent
+#: git ignores it
+CACHE = PROJECT / ".lab"
 
 #: what the lab is made with
 TOOLS = {
@@ -57,7 +59,11 @@ PACKAGES = (
     "busybox-static",
 )
 #: modules of the kernel that the guest uses, apart from ours
-MODULES = ("vfio", "vfio_iommu_type1", "vfio_pci", "mdev", "virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "ext4", "tun", "bridge", "loop")
+MODULES = (
+    *("vfio", "vfio_iommu_type1", "vfio_pci", "mdev"),
+    *("virtio_pci", "virtio_net", "virtio_blk", "virtio_rng"),
+    *("ext4", "tun", "bridge", "loop"),
+)
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 #: what tests need beside Lamina's own dependencies
 TEST_PACKAGES = ("pytest>=9.0", "hypothesis>=6.130", "pycdlib>=1.14")
@@ -104,8 +110,8 @@ class Lab:
         self._stage("root", [RELEASE, *PACKAGES], self._root)
         requirements = [*_dependencies(), *TEST_PACKAGES]
         self._stage("python", [PYTHON, RELEASE, *requirements], lambda: self._python(requirements))
-        self._stage("disk", [self._stamp("kernel"), self._stamp("module"), self._stamp("root"), self._stamp("python"), *_files(HERE / "guest")],
-                    lambda: self._disk(release))
+        before = [self._stamp(name) for name in ("kernel", "module", "root", "python")]
+        self._stage("disk", [*before, *_files(HERE / "guest")], lambda: self._disk(release))
 
     def _stage(self, name: str, made_from: Iterable[str], make: Callable[[], None]) -> None:
         begun = time.monotonic()
@@ -161,8 +167,8 @@ class Lab:
         shutil.rmtree(into, ignore_errors=True)
         platforms = [f"--platform=manylinux{p}_x86_64" for p in ("_2_36", "_2_34", "_2_28", "_2_17", "2014")]
         kind = [f"--python-version={PYTHON}", "--implementation=cp", *platforms, "--only-binary=:all:"]
-        run(sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--root-user-action=ignore", *kind,
-            f"--target={into}", *requirements)
+        quiet = ("-qq", "--disable-pip-version-check", "--root-user-action=ignore")
+        run(sys.executable, "-m", "pip", "install", *quiet, *kind, f"--target={into}", *requirements)
 
     def _disk(self, release: str) -> None:
         """The root folder with modules, settings and packages in it, as one file system; and the initrd that mounts it."""
@@ -194,8 +200,8 @@ class Lab:
         shutil.copy(HERE / "guest" / "initrd-init", tree / "init")
         (tree / "init").chmod(0o755)
         names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
-        packed = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=names.encode(), cwd=tree, capture_output=True, check=True)
-        self.initrd.write_bytes(packed.stdout)
+        with self.initrd.open("wb") as packed:
+            subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], input=names.encode(), cwd=tree, stdout=packed, check=True)
 
 
 # ---------------------------------------------------------------------------------------------------- pieces
@@ -251,7 +257,8 @@ def dependencies(image: Path, release: str, modules: Iterable[str]) -> list[Path
 
 
 def _files(folder: Path) -> list[str]:
-    return [f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
 
 
 def _dependencies() -> list[str]:
