@@ -135,7 +135,7 @@ def test_the_openstack_command_knows_networks_and_consoles(cloud: Cloud) -> None
     written = openstack(cloud, "console", "log", "show", "s")
     assert all(mac in written for mac in macs)
     assert len(openstack(cloud, "console", "log", "show", "--lines", "1", "s").split("\n")) <= 3
-    openstack(cloud, "console", "url", "show", "--vnc", "s", refused="Unavailable console type novnc.")
+    openstack(cloud, "console", "url", "show", "--novnc", "s", refused="Unavailable console type novnc.")
     shown = json.loads(openstack(cloud, "network", "show", "public", "-f", "json"))
     assert (shown["status"], shown["shared"]) == ("ACTIVE", True)
     assert json.loads(openstack(cloud, "server", "list", "-f", "json"))[0]["Networks"] == {"public": [], "lab": []}
