@@ -1,18 +1,23 @@
 """The one ASGI application: rooms mounted under their paths, each request authenticated, authorised, answered.
 
 What happens to a request, in this order: the room's microversion is negotiated, the route is found, the token is
-looked up, the route's rule is checked, the body is read within its limit, the handler runs in a worker thread.
+looked up, the route's rule is checked, the body is read within its limit, the handler runs in a worker thread (or, where
+it waits for long, on the event loop).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar, cast
 
+import anyio
 import anyio.to_thread
 import microversion_parse
 import msgspec
@@ -23,15 +28,21 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route as HttpRoute
 
-from lamina.api.authentication import authenticate
+from lamina.api.authentication import by_token
 from lamina.api.policy import Policy
-from lamina.api.routing import Context, Microversions, Reply, Request, Room, Route, Version
+from lamina.api.routing import Context, Handler, Microversions, ParkingHandler, Reply, Request, Room, Route, Shown, Version
 from lamina.model import ids
-from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, Unauthorized
+from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge
 from lamina.operations.control_plane import ControlPlane
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
+#: where a listener with mutual TLS puts the client's verified certificate (DER) in the ASGI scope
+CERTIFICATE = "lamina.certificate"
+
+#: worker threads of one application at most
+WORKERS = 40
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _NO_VERSION = Version(0, 0)
 
@@ -46,7 +57,7 @@ class MethodNotAllowed(LaminaError):
 def application(plane: ControlPlane, rooms: Iterable[Room]) -> Starlette:
     """Mount the rooms. Raises ValueError when a route has no rule: nothing is served that policy cannot name."""
     rooms = tuple(rooms)
-    policy = Policy(route for room in rooms for route in room.routes)
+    served = _Served(plane, Policy(route for room in rooms for route in room.routes), anyio.CapacityLimiter(WORKERS))
     routes: list[HttpRoute] = []
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
     for room in sorted(rooms, key=lambda r: -len(r.prefix)):
@@ -54,25 +65,37 @@ def application(plane: ControlPlane, rooms: Iterable[Room]) -> Starlette:
         for route in room.routes:
             by_path.setdefault(route.path, []).append(route)
         routes.extend(
-            HttpRoute(room.prefix + path or "/", _endpoint(plane, policy, room, tuple(choices)), methods=_METHODS)
+            HttpRoute(room.prefix + path or "/", _endpoint(served, room, tuple(choices)), methods=_METHODS)
             for path, choices in by_path.items()
         )
     routes.extend(
-        HttpRoute(room.prefix + "/{rest:path}", _endpoint(plane, policy, room, ()), methods=_METHODS)
+        HttpRoute(room.prefix + "/{rest:path}", _endpoint(served, room, ()), methods=_METHODS)
         for room in sorted(rooms, key=lambda r: -len(r.prefix))
     )
     return Starlette(routes=routes)
 
 
-def _endpoint(
-    plane: ControlPlane, policy: Policy, room: Room, choices: tuple[Route, ...]
-) -> Callable[[HttpRequest], Awaitable[Response]]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Served:
+    """What every endpoint of one application works with. Its worker threads are its own: handlers of another application
+    may all be waiting for hosts, whose answers come in here.
+    """
+
+    plane: ControlPlane
+    policy: Policy
+    workers: anyio.CapacityLimiter
+
+    async def in_thread(self, function: Callable[..., T], *values: object) -> T:
+        return await anyio.to_thread.run_sync(function, *values, limiter=self.workers)
+
+
+def _endpoint(served: _Served, room: Room, choices: tuple[Route, ...]) -> Callable[[HttpRequest], Awaitable[Response]]:
     async def endpoint(http: HttpRequest) -> Response:
         request_id = ids.new_request_id()
         version = room.microversions.least if room.microversions else _NO_VERSION
         try:
             version = negotiate(room.microversions, http)
-            reply = await _answer(plane, policy, choices, http, version, request_id)
+            reply = await _answer(served, room, choices, http, version, request_id)
         except LaminaError as error:
             told = {"room": room.name, "path": http.url.path, "request_id": request_id, "code": error.code, "why": error.message}
             log.info("refused", **(error.context | told))
@@ -91,7 +114,7 @@ def _endpoint(
 
 
 async def _answer(
-    plane: ControlPlane, policy: Policy, choices: tuple[Route, ...], http: HttpRequest, version: Version, request_id: str
+    served: _Served, room: Room, choices: tuple[Route, ...], http: HttpRequest, version: Version, request_id: str
 ) -> Reply:
     method = "GET" if http.method == "HEAD" and not any(c.method == "HEAD" for c in choices) else http.method
     named = [route for route in choices if route.method == method]
@@ -102,17 +125,15 @@ async def _answer(
         context = Context(request_id)
     else:
         # a path that does not exist is told to holders of a token only, so that nobody maps the API from outside
-        token = http.headers.get("x-auth-token")
-        if not token:
-            raise Unauthorized("The request you have made requires authentication.")
-        context = await anyio.to_thread.run_sync(authenticate, plane, token, request_id)
+        shown = Shown(http.headers.get("x-auth-token"), http.scope.get(CERTIFICATE))
+        context = await served.in_thread(room.authenticate or by_token, served.plane, shown, request_id)
         if route is None:
             raise NotFound("The resource could not be found.")
-        policy.enforce(route, context)
+        served.policy.enforce(route, context)
     if any("\0" in word for pair in (*http.path_params.items(), *http.query_params.multi_items()) for word in pair):
         raise BadRequest("The address has a NUL character in it; no name or id has one.")
     request = Request(
-        plane=plane,
+        plane=served.plane,
         context=context,
         method=method,
         url=str(http.url),
@@ -122,9 +143,17 @@ async def _answer(
         version=version,
     )
     if route.admit is not None:
-        await anyio.to_thread.run_sync(route.admit, request)
-    async with _body(plane, route, http) as (body, upload):
-        return await anyio.to_thread.run_sync(route.handler, dataclasses.replace(request, body=body, upload=upload))
+        await served.in_thread(route.admit, request)
+    async with _body(served, route, http) as (body, upload):
+        request = dataclasses.replace(request, body=body, upload=upload)
+        if inspect.iscoroutinefunction(route.handler):
+            return await cast(ParkingHandler, route.handler)(dataclasses.replace(request, gone=partial(_gone, http)))
+        return await served.in_thread(cast(Handler, route.handler), request)
+
+
+async def _gone(http: HttpRequest) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
 
 
 def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version:
@@ -145,17 +174,18 @@ def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version
 
 
 @contextlib.asynccontextmanager
-async def _body(plane: ControlPlane, route: Route, http: HttpRequest) -> AsyncIterator[tuple[bytes, Path | None]]:
-    limit = plane.settings.max_image if route.upload else plane.settings.max_body
+async def _body(served: _Served, route: Route, http: HttpRequest) -> AsyncIterator[tuple[bytes, Path | None]]:
+    settings = served.plane.settings
+    limit = settings.max_image if route.upload else route.most_body or settings.max_body
     told = http.headers.get("content-length", "0")
     if not (told.isascii() and told.isdecimal()):
         raise BadRequest("Content-Length is not a number.")
     if int(told) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes.")
     if route.upload:
-        spool = plane.settings.images / f"upload-{secrets.token_hex(16)}"
+        spool = settings.images / f"upload-{secrets.token_hex(16)}"
         try:
-            await _spool(http, spool, limit)
+            await _spool(served, http, spool, limit)
             yield b"", spool
         finally:
             spool.unlink(missing_ok=True)
@@ -169,7 +199,7 @@ async def _body(plane: ControlPlane, route: Route, http: HttpRequest) -> AsyncIt
     yield b"".join(chunks), None
 
 
-async def _spool(http: HttpRequest, path: Path, limit: int) -> None:
+async def _spool(served: _Served, http: HttpRequest, path: Path, limit: int) -> None:
     size = 0
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -177,7 +207,7 @@ async def _spool(http: HttpRequest, path: Path, limit: int) -> None:
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"The body is larger than {limit} bytes.")
-            await anyio.to_thread.run_sync(file.write, chunk)
+            await served.in_thread(file.write, chunk)
 
 
 def _response(room: Room, reply: Reply, request_id: str, version: Version, method: str) -> Response:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from lamina.api.routing import Context
+from lamina.api.routing import Context, Shown
 from lamina.model.errors import Unauthorized
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity
 
 
-def authenticate(plane: ControlPlane, token: str, request_id: str) -> Context:
-    """Who holds `token`, with one query. Raises `Unauthorized` where it is unknown, run out, revoked or its holder disabled."""
+def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
+    """Who holds the token, with one query. Raises `Unauthorized` for none, or one unknown, run out, revoked or of a disabled holder."""
+    if not shown.token:
+        raise Unauthorized("The request you have made requires authentication.")
     with plane.db.read() as tx:
-        found = identity.find_token(tx, identity.token_hash(token), plane.clock.now())
+        found = identity.find_token(tx, identity.token_hash(shown.token), plane.clock.now())
     if found is None:
         raise Unauthorized("The request you have made requires authentication.")
     return Context(

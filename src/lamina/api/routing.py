@@ -8,7 +8,7 @@ turns into its own fault body in one place.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,6 +71,8 @@ class Context:
     system: bool = False
     #: SHA-256 of the token that was shown, for revocation
     token_hash: str = ""
+    #: the host that speaks, where hosts dial in
+    host: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -92,6 +94,8 @@ class Request:
     body: bytes = b""
     #: the spooled body of a route with ``upload``; deleted after the handler unless it moved it
     upload: Path | None = None
+    #: in a handler that parks: returns when the client has hung up
+    gone: Callable[[], Awaitable[None]] | None = None
 
     def json(self, model: type[T]) -> T:
         """The body as `model`, a msgspec Struct. Raises `BadRequest` that names the field."""
@@ -121,6 +125,7 @@ class Reply:
 
 
 Handler = Callable[[Request], Reply]
+ParkingHandler = Callable[[Request], Awaitable[Reply]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,7 +134,8 @@ class Route:
 
     method: str
     path: str
-    handler: Handler
+    #: run in a worker thread, or, where it is a coroutine function because it waits for long, on the event loop
+    handler: Handler | ParkingHandler
     rule: str
     check: str = READER
     #: first and last microversion that has it
@@ -139,6 +145,8 @@ class Route:
     public: bool = False
     #: the body is spooled to a file and not bound by the limit of JSON bodies
     upload: bool = False
+    #: largest body in bytes, where it is another than the settings say
+    most_body: int | None = None
     #: run before the body is read; raises what there is to say against the request already
     admit: Callable[[Request], None] | None = None
 
@@ -150,6 +158,18 @@ Fault = Callable[[LaminaError, str, Version], Reply]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """What a caller shows of itself: a token, and the certificate (DER) that TLS has verified."""
+
+    token: str | None
+    certificate: bytes | None
+
+
+#: (control plane, what is shown, request id) -> who it is; raises `Unauthorized`
+Authenticate = Callable[[ControlPlane, Shown, str], Context]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Room:
     """One API under one path. ``fault`` shapes (error, request id, version) as this API's clients expect it."""
 
@@ -157,6 +177,8 @@ class Room:
     prefix: str
     routes: tuple[Route, ...]
     fault: Fault
+    #: from what a caller shows to who it is; by token where nothing else is said
+    authenticate: Authenticate | None = None
     microversions: Microversions | None = None
     #: names under which the request id goes back
     request_id_headers: tuple[str, ...] = ("X-Openstack-Request-Id",)

@@ -144,6 +144,24 @@ def on_host(tx: sa.Connection, host: str) -> list[Server]:
     return [_server(row) for row in tx.execute(sa.select(servers).where(servers.c.host == host, servers.c.deleted_at.is_(None)))]
 
 
+def _touches(host: str) -> sa.ColumnElement[bool]:
+    """Whether a server is on a host, or on its way there or away."""
+    over = [str(s) for s in (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)]
+    here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
+    moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.not_in(over))
+    return servers.c.deleted_at.is_(None) & ((servers.c.host == host) | moving)
+
+
+def touches(tx: sa.Connection, host: str, server_id: str) -> bool:
+    """Whether a server is on this host, or on its way there or away."""
+    return tx.scalar(sa.select(servers.c.id).where(servers.c.id == server_id, _touches(host))) is not None
+
+
+def needs_image(tx: sa.Connection, host: str, image_id: str) -> bool:
+    """Whether a server made from this image is on the host, or on its way there or away."""
+    return tx.scalar(sa.select(servers.c.id).where(servers.c.image_id == image_id, _touches(host)).limit(1)) is not None
+
+
 def count_by_host(tx: sa.Connection) -> dict[str, int]:
     placed = servers.c.deleted_at.is_(None) & servers.c.host.is_not(None)
     query = sa.select(servers.c.host, sa.func.count()).where(placed).group_by(servers.c.host)
