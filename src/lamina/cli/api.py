@@ -1,0 +1,33 @@
+"""`lamina api`: a control plane without hosts of its own; they are other machines, and dial in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lamina.cli import logs
+from lamina.cli.state import default_state
+from lamina.cli.up import ADVERTISE
+
+
+@click.command("api", help="Serve every API for hosts on other machines, each of which runs 'lamina agent'.")
+@click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
+@click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
+@click.option("--agents", default="0.0.0.0:8775", show_default=True, metavar="HOST:PORT", help="Where hosts dial in, over mutual TLS.")
+@click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
+@logs.option
+def command(state: Path | None, listen: str, agents: str, advertise: tuple[str, ...], service_down: float, log_level: str) -> None:
+    from lamina.agent.simulated.fleet import Fleet
+    from lamina.cli.serving import Agents, serve
+
+    logs.configure(log_level)
+    serve(
+        state or default_state(),
+        listen,
+        Fleet(()),
+        Agents(agents, advertise),
+        service_down=service_down,
+        ready=lambda url: click.echo(f"ready {url}"),
+    )

@@ -1,0 +1,92 @@
+"""The state directory of a control plane: made, held, and filled at the first start."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from lamina.api.rooms import ROOMS
+from lamina.hosts.private_files import write_private
+from lamina.model.clock import Clock
+from lamina.model.errors import BadRequest, Conflict
+from lamina.model.settings import Settings
+from lamina.store import identity
+from lamina.store.database import Database
+
+
+class Passwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Drawn at the first start; kept in the state directory for its owner's eyes only."""
+
+    admin: str
+    demo: str
+
+
+def prepare(state: Path) -> Path:
+    """Make the state directory, closed to others. Raises `BadRequest` where that cannot be."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (state / "images").mkdir(mode=0o700, exist_ok=True)
+        probe = state / f".probe-{secrets.token_hex(8)}"
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        raise BadRequest(f"--state: {state} cannot be used as state directory: {error.strerror}") from error
+    return state.resolve()
+
+
+@contextlib.contextmanager
+def hold(state: Path) -> Iterator[None]:
+    """Keep other processes off the state directory; the kernel lets go of it however this process ends."""
+    with (state / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadRequest(f"--state: another lamina is running on {state}") from error
+        yield
+
+
+def first_start(db: Database, state: Path, clock: Clock) -> Passwords:
+    """The passwords, drawn if this is the first start, and the users that have them."""
+    path = state / "passwords.json"
+    try:
+        passwords = msgspec.json.decode(path.read_bytes(), type=Passwords)
+    except FileNotFoundError:
+        passwords = Passwords(admin=secrets.token_urlsafe(18), demo=secrets.token_urlsafe(18))
+        write_private(path, msgspec.json.encode(passwords))
+    except msgspec.DecodeError as error:
+        raise Conflict(f"{path} is damaged: {error}") from error
+    with db.write() as tx:
+        identity.bootstrap(tx, passwords.admin, passwords.demo, clock.now())
+    return passwords
+
+
+def write_clouds(settings: Settings, passwords: Passwords) -> None:
+    """``clouds.yaml`` for the clients, with the newest versions that are answered."""
+
+    def cloud(user: str, password: str, project: str) -> dict[str, object]:
+        microversions = {room.name: str(room.microversions.most) for room in ROOMS if room.microversions is not None}
+        return {
+            "auth": {
+                "auth_url": f"{settings.public_url}/identity/v3",
+                "username": user,
+                "password": password,
+                "project_name": project,
+                "user_domain_name": "Default",
+                "project_domain_name": "Default",
+            },
+            "region_name": settings.region,
+            "identity_api_version": "3",
+            "compute_api_version": microversions["compute"],
+            "compute_default_microversion": microversions["compute"],
+            "placement_api_version": microversions["placement"],
+            "placement_default_microversion": microversions["placement"],
+        }
+
+    clouds = {"lamina": cloud("admin", passwords.admin, "admin"), "lamina-demo": cloud("demo", passwords.demo, "demo")}
+    write_private(settings.state / "clouds.yaml", yaml.safe_dump({"clouds": clouds}, sort_keys=False).encode())
