@@ -1,7 +1,9 @@
-"""`lamina fleet`: hosts and GPUs as they are now."""
+"""`lamina fleet`: hosts and GPUs as they are now, and which machines may become hosts."""
 
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +15,7 @@ _state = click.option("--state", type=click.Path(path_type=Path), help="State di
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group("fleet", help="Look at hosts and GPUs; reboot a simulated host.")
+@click.group("fleet", help="Look at hosts and GPUs; let machines join; remove a host; reboot a simulated one.")
 def command() -> None:
     pass
 
@@ -71,3 +73,83 @@ def reboot(host: str, state: Path | None, as_json: bool) -> None:
     click.echo(f"{host} has been rebooted.")
     for repair in answer["repairs"]:
         click.echo(f"server {repair['server_id']} is being restored: {repair['why']}")
+
+
+@command.command()
+@click.argument("host")
+@_state
+def remove(host: str, state: Path | None) -> None:
+    """Remove HOST, a machine that has joined; it must have no servers."""
+    from lamina.cli.client import Client
+
+    with Client.connect(state or default_state()) as client:
+        client.call("fleet", "DELETE", f"/hosts/{quote(host, safe='')}")
+    click.echo(f"{host} has been removed; 'lamina join' there, with a new join token, brings it back.")
+
+
+@command.group()
+def token() -> None:
+    """Join tokens: each lets one machine become a host."""
+
+
+@token.command()
+@_state
+@_json
+@click.option("--host", metavar="NAME", help="Only this host may use it.")
+@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long it is good for: 90s, 30m, 1h, 7d.")
+def create(state: Path | None, as_json: bool, host: str | None, expires: str) -> None:
+    """Print a new join token; it cannot be shown again."""
+    from lamina.cli.client import Client
+    from lamina.cli.console import print_json
+
+    body = {"host": host, "expires_in": seconds(expires)}
+    with Client.connect(state or default_state()) as client:
+        made = client.call("fleet", "POST", "/tokens", body)["token"]
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made["secret"])
+    click.echo(f"It lets one machine join within {expires}; there, say 'lamina join {made['url']}' and paste it.", err=True)
+
+
+@token.command("list")
+@_state
+@_json
+def list_(state: Path | None, as_json: bool) -> None:
+    """List join tokens, used or not."""
+    from lamina.cli.client import Client
+    from lamina.cli.console import print_json
+
+    with Client.connect(state or default_state()) as client:
+        tokens = client.call("fleet", "GET", "/tokens")["tokens"]
+    if as_json:
+        print_json(tokens)
+        return
+    for one in tokens:
+        used = f"used by {one['used_by']} at {_moment(one['used_at'])}" if one["used_at"] else f"good until {_moment(one['expires_at'])}"
+        click.echo(f"{one['id']}  for {one['host'] or 'any host'}  {used}")
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+@_state
+def delete(token_id: str, state: Path | None) -> None:
+    """Take a join token back; a host that has used it stays a host."""
+    from lamina.cli.client import Client
+
+    with Client.connect(state or default_state()) as client:
+        client.call("fleet", "DELETE", f"/tokens/{quote(token_id, safe='')}")
+
+
+def seconds(text: str) -> int:
+    """Parse ``90s``, ``30m``, ``1h`` or ``7d``. Raises `BadRequest`."""
+    from lamina.model.errors import BadRequest
+
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if match is None:
+        raise BadRequest(f"--expires: {text!r} is not a time, as in 90s, 30m, 1h or 7d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _moment(when: float) -> str:
+    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

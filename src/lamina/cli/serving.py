@@ -11,10 +11,10 @@ from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
 from lamina.api.image.content import sweep
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
-from lamina.cli.state_directory import first_start, hold, prepare, write_clouds
+from lamina.cli.state import held
+from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
-from lamina.model.errors import BadRequest
 from lamina.model.settings import Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
@@ -50,7 +50,8 @@ def serve(
         door = stack.enter_context(contextlib.closing(bind("--listen", listen)))
         side_door = stack.enter_context(contextlib.closing(bind("--agents", agents.listen))) if agents else None
         names = names_of(side_door, agents.advertise) if agents and side_door else ()
-        stack.enter_context(hold(state := prepare(state)))
+        state = prepare(state)
+        stack.enter_context(held(state / "lock", f"--state: another lamina is running on {state}"))
         settings = Settings(
             state=state,
             public_url=url_of("http", door),
@@ -80,13 +81,3 @@ def serve(
         finally:
             reconciler.stop()
             plane.stop()
-
-
-def load_fleet(named: str | None) -> fleets.Fleet:
-    """The simulated hosts. Raises `BadRequest`; without a fleet it says what this machine lacks."""
-    if named is None:
-        raise BadRequest(
-            "this build runs servers on simulated hosts only: say --fleet demo, or --fleet FILE; "
-            "'lamina doctor' tells what this machine has"
-        )
-    return fleets.demo_fleet() if named == "demo" else fleets.load_fleet(Path(named))

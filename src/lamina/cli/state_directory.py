@@ -1,11 +1,8 @@
-"""The state directory of a control plane: made, held, and filled at the first start."""
+"""The state directory of a control plane: made, and filled at the first start."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -38,17 +35,6 @@ def prepare(state: Path) -> Path:
     except OSError as error:
         raise BadRequest(f"--state: {state} cannot be used as state directory: {error.strerror}") from error
     return state.resolve()
-
-
-@contextlib.contextmanager
-def hold(state: Path) -> Iterator[None]:
-    """Keep other processes off the state directory; the kernel lets go of it however this process ends."""
-    with (state / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadRequest(f"--state: another lamina is running on {state}") from error
-        yield
 
 
 def first_start(db: Database, state: Path, clock: Clock) -> Passwords:

@@ -23,7 +23,8 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 def command(
     fleet: str | None, state: Path | None, listen: str, agents: str | None, advertise: tuple[str, ...], service_down: float, log_level: str
 ) -> None:
-    from lamina.cli.serving import Agents, load_fleet, serve
+    from lamina.cli.fleet_option import load_fleet
+    from lamina.cli.serving import Agents, serve
 
     logs.configure(log_level)
     simulated = load_fleet(fleet)

@@ -6,6 +6,7 @@ function; mending a server is a `restore` operation, so that it never works on a
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import threading
@@ -26,6 +27,9 @@ from lamina.store.hosts import Vgpu
 from lamina.store.tables import vgpus
 
 log = structlog.get_logger()
+
+#: hosts asked side by side
+WORKERS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,41 +137,87 @@ def _waits_for(row: sagas.SagaRow, name: str) -> bool:
 
 
 class Reconciler:
-    """Goes round all hosts at an interval, and at once when told to."""
+    """Goes round all hosts at an interval, and to a host at once when it has something to tell.
+
+    Hosts are asked side by side, so that a slow one holds up nobody but itself; one that is still being asked is not
+    asked again.
+    """
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
-        self._hint = threading.Event()
-        self._stopping = False
+        self._news = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._pool = concurrent.futures.ThreadPoolExecutor(WORKERS, thread_name_prefix="reconcile")
+        self._lock = threading.Lock()
+        self._hinted: set[str] = set()
+        self._asked: set[str] = set()
+        self._silent: set[str] = set()
 
     def all_hosts(self) -> None:
         """One round; a host that does not answer is left for the next."""
-        for name in self._plane.hosts.names():
-            try:
-                host(self._plane, name)
-            except LaminaError as error:
-                log.warning("host not reconciled", host=name, why=error.message, **error.context)
-            except Exception:
-                log.exception("host not reconciled", host=name)
+        concurrent.futures.wait(self._ask(self._plane.hosts.names()))
+
+    def _ask(self, names: Iterable[str]) -> list[concurrent.futures.Future[None]]:
+        asked = []
+        for name in names:
+            with self._lock:
+                if name in self._asked:
+                    continue
+                self._asked.add(name)
+            asked.append(self._pool.submit(self._host, name))
+        return asked
+
+    def _host(self, name: str) -> None:
+        try:
+            host(self._plane, name)
+            self._silent.discard(name)
+        except HostUnreachable as error:
+            if name not in self._silent:  # told once, not in every round
+                log.warning("host silent", host=name, why=error.message, **error.context)
+            self._silent.add(name)
+        except LaminaError as error:
+            log.warning("host not reconciled", host=name, why=error.message, **error.context)
+        except Exception:
+            log.exception("host not reconciled", host=name)
+        finally:
+            with self._lock:
+                self._asked.discard(name)
+                if name in self._hinted:
+                    self._news.set()
 
     def start(self) -> None:
         self.all_hosts()
+        self._plane.hosts.on_change(self.wake)
         self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
-        self._hint.set()
+    def wake(self, name: str) -> None:
+        """Go to this host at once."""
+        with self._lock:
+            self._hinted.add(name)
+        self._news.set()
 
     def stop(self) -> None:
-        self._stopping = True
-        self._hint.set()
+        self._stopping.set()
+        self._news.set()
         if self._thread is not None:
             self._thread.join()
+        self._pool.shutdown()
 
     def _loop(self) -> None:
-        while not self._stopping:
-            self._hint.wait(self._plane.settings.report_interval)
-            self._hint.clear()
-            if not self._stopping:
-                self.all_hosts()
+        clock = self._plane.clock
+        next_round = clock.now() + self._plane.settings.report_interval
+        while not self._stopping.is_set():
+            self._news.wait(max(0.0, next_round - clock.now()))
+            self._news.clear()
+            if self._stopping.is_set():
+                return
+            if clock.now() >= next_round:
+                self._ask(self._plane.hosts.names())
+                next_round = clock.now() + self._plane.settings.report_interval
+            with self._lock:
+                # one that is being asked now may have changed since it was: it is asked again afterwards
+                hinted = self._hinted - self._asked
+                self._hinted -= hinted
+            self._ask(hinted)

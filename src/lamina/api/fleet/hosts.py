@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.api.routing import Reply, Request
-from lamina.operations import reconcile
+from lamina.operations import enrolment, reconcile
 from lamina.store import hosts, servers
 
 
@@ -56,3 +56,9 @@ def reboot(request: Request) -> Reply:
     request.plane.hosts.reboot(name)
     repairs = reconcile.host(request.plane, name)
     return Reply(202, {"host": name, "repairs": [{"server_id": r.server_id, "why": r.why} for r in repairs]})
+
+
+def remove(request: Request) -> Reply:
+    """Make a machine that dials in none of our hosts any more."""
+    enrolment.remove(request.plane, request.path["host"])
+    return Reply(204)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.api.fleet import gpus, hosts, operations, vgpus
+from lamina.api.fleet import gpus, hosts, operations, tokens, vgpus
 from lamina.api.routing import ADMIN, Reply, Room, Route, Version
 from lamina.model.errors import LaminaError
 
@@ -19,6 +19,10 @@ ROOM = Room(
         Route("GET", "/hosts", hosts.index, "fleet:hosts:list", ADMIN),
         Route("GET", "/hosts/{host}", hosts.show, "fleet:hosts:show", ADMIN),
         Route("POST", "/hosts/{host}/reboot", hosts.reboot, "fleet:hosts:reboot", ADMIN),
+        Route("DELETE", "/hosts/{host}", hosts.remove, "fleet:hosts:remove", ADMIN),
+        Route("POST", "/tokens", tokens.create, "fleet:tokens:create", ADMIN),
+        Route("GET", "/tokens", tokens.index, "fleet:tokens:list", ADMIN),
+        Route("DELETE", "/tokens/{token}", tokens.delete, "fleet:tokens:delete", ADMIN),
         Route("GET", "/gpus", gpus.index, "fleet:gpus:list", ADMIN),
         Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN),
         Route("GET", "/operations", operations.index, "fleet:operations:list", ADMIN),
