@@ -66,7 +66,9 @@ MODULES = (
 )
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 #: what tests need beside Lamina's own dependencies
-TEST_PACKAGES = ("pytest>=9.0", "hypothesis>=6.130", "pycdlib>=1.14")
+TEST_PACKAGES = ("pytest>=9.0", "hypothesis>=6.130")
+#: of the extra `libvirt`; Debian's own binding is in the root
+COMPILED = "libvirt-python"
 
 
 def say(text: str) -> None:
@@ -263,4 +265,5 @@ def _files(folder: Path) -> list[str]:
 
 def _dependencies() -> list[str]:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"]]
+    extra = [wanted for wanted in project["optional-dependencies"]["libvirt"] if not wanted.startswith(COMPILED)]
+    return [*project["dependencies"], *extra]

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lamina.agent.hypervisor import Capacity, Device, Hypervisor
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
-from lamina.agent.simulated.host import SimulatedHost
 from lamina.agent.simulated.machine import MachineDomain
 from lamina.model import ids
 from lamina.model.errors import DeviceMissing, HypervisorError
 from lamina.model.gpus import Framework
-from lamina.model.hosts import DomainSpec, PowerAction, PowerState
-from tests.contract.machines import FIRST, plant_foreign, switched_on
+from lamina.model.hosts import DomainSpec, Nic, PowerAction, PowerState
+from tests.contract.libvirt_bench import on_libvirt
+from tests.contract.machines import FIRST, REAL, SECOND, TestMachine, real_machine, standing, switched_on
 
 CAPACITY = Capacity(8, 16384, 100, "simulated", 9_000_000)
 
 
 @dataclasses.dataclass
 class Bench:
-    """A hypervisor, and its machine to set devices up on."""
+    """A hypervisor, its machine to set devices up on, and somebody else who defines domains."""
 
     hypervisor: Hypervisor
-    host: SimulatedHost
+    machine: TestMachine
+    define_foreign: Callable[[str, str], None]
 
     def device(self) -> Device:
-        handle = plant_foreign(self.host, FIRST, "nvidia-11")
+        handle = self.machine.plant(self.machine.first, "nvidia-11")
         return Device(handle, Framework.MDEV, handle)
 
 
-@pytest.fixture(params=["simulated"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+@pytest.fixture(params=["libvirt" if REAL else "simulated"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    if request.param == "libvirt":
+        with real_machine("mdev") as machine, on_libvirt(tmp_path) as (hypervisor, define_foreign):
+            yield Bench(hypervisor, machine, define_foreign)
+        return
     host = switched_on("mdev", tmp_path)
-    return Bench(SimulatedHypervisor(host.machine, CAPACITY), host)
+
+    def define(uuid: str, name: str) -> None:
+        host.machine.state.domains[uuid] = MachineDomain(name, 1, 64, 1, None, {}, PowerState.RUNNING, ours=False)
+
+    machine = TestMachine("mdev", FIRST, SECOND, host.kernel, lambda: standing(host))
+    yield Bench(SimulatedHypervisor(host.machine, CAPACITY), machine, define)
 
 
 def domain(*devices: Device, running: bool = True) -> DomainSpec:
     server_id = ids.new_uuid()
-    return DomainSpec(server_id, f"s-{server_id[:8]}", 1, 512, 1, tuple(d.uuid for d in devices), running)
+    return DomainSpec(server_id, f"s-{server_id[:8]}", 1, 64, 1, tuple(d.uuid for d in devices), running)
 
 
 def test_it_tells_what_the_machine_has(bench: Bench) -> None:
-    assert bench.hypervisor.capacity() == CAPACITY
+    capacity = bench.hypervisor.capacity()
+    assert capacity == CAPACITY or REAL
+    assert min(capacity.vcpus, capacity.memory_mb, capacity.hypervisor_version) > 0
     assert ids.is_uuid(bench.hypervisor.boot_id())
     assert bench.hypervisor.domains() == []
 
@@ -139,23 +153,9 @@ def test_no_domain_starts_without_its_device(bench: Bench) -> None:
     assert all(d.power_state is PowerState.SHUTDOWN for d in bench.hypervisor.domains())
 
 
-def test_a_reboot_shuts_domains_off_and_keeps_their_definitions(bench: Bench) -> None:
-    device = bench.device()
-    spec = domain(device)
-    bench.hypervisor.ensure(spec, [device])
-    boot_id = bench.hypervisor.boot_id()
-    bench.host.machine.reboot()
-    assert bench.hypervisor.boot_id() != boot_id
-    (report,) = bench.hypervisor.domains()
-    assert (report.power_state, report.vgpus) == (PowerState.SHUTDOWN, (device.uuid,))
-    with pytest.raises(DeviceMissing):
-        bench.hypervisor.set_power(spec.server_id, PowerAction.ON)
-
-
 def test_domains_of_others_are_shown_and_left_alone(bench: Bench) -> None:
     uuid = ids.new_uuid()
-    foreign = MachineDomain("theirs", 1, 512, 1, None, {}, PowerState.RUNNING, ours=False)
-    bench.host.machine.state.domains[uuid] = foreign
+    bench.define_foreign(uuid, "theirs")
     (report,) = bench.hypervisor.domains()
     assert (report.uuid, report.server_id, report.name) == (uuid, None, "theirs")
     bench.hypervisor.remove(uuid)
@@ -164,3 +164,48 @@ def test_domains_of_others_are_shown_and_left_alone(bench: Bench) -> None:
     with pytest.raises(HypervisorError):
         bench.hypervisor.ensure(dataclasses.replace(domain(), server_id=uuid), [])
     assert bench.hypervisor.domains() == [report]
+
+
+def test_the_console_of_a_domain(bench: Bench) -> None:
+    spec = domain()
+    bench.hypervisor.ensure(spec, [])
+    said = bench.hypervisor.console_output(spec.server_id, None)
+    assert bench.hypervisor.console_output(spec.server_id, 0) == ""
+    assert said.endswith(bench.hypervisor.console_output(spec.server_id, 1))
+    for ask in (lambda: bench.hypervisor.console_output(ids.new_uuid(), None), lambda: bench.hypervisor.console(ids.new_uuid())):
+        with pytest.raises(HypervisorError, match="There is no domain of server"):
+            ask()
+
+
+def test_a_network_that_the_host_lacks(bench: Bench) -> None:
+    spec = dataclasses.replace(domain(), nics=(Nic("nowhere", "fa:16:3e:00:00:01"),))
+    with pytest.raises(HypervisorError, match="no network 'nowhere'"):
+        bench.hypervisor.ensure(spec, [])
+    assert bench.hypervisor.domains() == []
+
+
+def test_a_disk_is_carried_over(bench: Bench, tmp_path: Path) -> None:
+    """Packed on one host and placed on another, here the same one without the domain."""
+    spec = domain(running=False)
+    bench.hypervisor.ensure(spec, [])
+    with bench.hypervisor.pack_disk(spec.server_id) as packed:
+        assert packed is not None
+        content = packed.read_bytes()
+    bench.hypervisor.remove(spec.server_id)
+    with bench.hypervisor.pack_disk(spec.server_id) as nothing:
+        assert nothing is None
+    with contextlib.suppress(ZeroDivisionError), bench.hypervisor.place_disk(spec.server_id) as broken_off:
+        broken_off.write_bytes(b"half")
+        raise ZeroDivisionError
+    with bench.hypervisor.pack_disk(spec.server_id) as nothing:
+        assert nothing is None, "what arrived in part is no disk"
+    with bench.hypervisor.place_disk(spec.server_id) as placed:
+        placed.write_bytes(content)
+    bench.hypervisor.ensure(dataclasses.replace(spec, running=True), [])
+    bench.hypervisor.set_power(spec.server_id, PowerAction.OFF)
+    with bench.hypervisor.pack_disk(spec.server_id) as again:
+        assert again is not None
+        assert again.read_bytes() == content
+    bench.hypervisor.remove(spec.server_id)
+    with bench.hypervisor.pack_disk(spec.server_id) as nothing:
+        assert nothing is None, "a disk goes with its domain"

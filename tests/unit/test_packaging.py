@@ -25,7 +25,12 @@ def imported() -> set[str]:
 
 
 #: modules that are imported only where they are there -> the package that has them, and the extra that brings it
-OPTIONAL = {"pynvml": ("nvidia-ml-py", "nvml"), "libvirt": ("libvirt-python", "libvirt")}
+OPTIONAL = {
+    "pynvml": ("nvidia-ml-py", "nvml"),
+    "libvirt": ("libvirt-python", "libvirt"),
+    "pycdlib": ("pycdlib", "libvirt"),
+    "defusedxml": ("defusedxml", "libvirt"),
+}
 
 
 def test_every_import_is_a_declared_dependency() -> None:

@@ -15,20 +15,20 @@ Command = Callable[[Sequence[str]], str]
 PATIENCE = 60.0
 
 
-def run(argv: Sequence[str]) -> str:
-    """What the program printed. Raises `HostError` where it is not there, fails or takes too long."""
+def run(argv: Sequence[str], patience: float = PATIENCE) -> str:
+    """What the program printed within `patience` seconds. Raises `HostError` where it is not there, fails or takes too long."""
     name = argv[0].rsplit("/", 1)[-1]
     # C.UTF-8, so that its words are the same everywhere
     environment = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C.UTF-8"}
     try:
         # what varies in the argument list are addresses, uuids and ids that were parsed
         done = subprocess.run(  # noqa: S603
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, env=environment, check=False
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, env=environment, check=False
         )
     except FileNotFoundError as error:
         raise HostError(f"{name} is not installed on this host.") from error
     except subprocess.TimeoutExpired as error:
-        raise HostError(f"{name} did not end within {PATIENCE:.0f} s.") from error
+        raise HostError(f"{name} did not end within {patience:.0f} s.") from error
     except OSError as error:
         raise HostError(f"{name} cannot be run: {error.strerror}.") from error
     if done.returncode:

@@ -366,9 +366,15 @@ class ComputeService:
             if record is None or record.server_id != spec.server_id:
                 raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
             handle = self._frameworks[record.framework].handle(uuid, record.parent)
-            found = self._found.get(record.gpu)
-            devices.append(port.Device(uuid, record.framework, handle, found.gpu.numa_node if found is not None else None))
+            devices.append(port.Device(uuid, record.framework, handle, self._numa_node(record.gpu)))
         return devices
+
+    def _numa_node(self, address: PciAddress) -> int | None:
+        with self._lock:
+            try:
+                return self._gpu(address).gpu.numa_node
+            except DeviceMissing:  # whether the domain can start without it, the hypervisor tells
+                return None
 
     def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
         """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""

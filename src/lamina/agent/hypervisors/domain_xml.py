@@ -1,0 +1,204 @@
+"""Domains as libvirt describes them: built as a tree, read without entities.
+
+Source: libvirt, "Domain XML format". What is ours carries a mark in its metadata: the vGPUs in their order, and a digest of
+the whole definition, by which one defined otherwise is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import defusedxml.ElementTree
+from defusedxml.common import DefusedXmlException
+
+from lamina.agent.hypervisor import Device
+from lamina.model.errors import HypervisorError
+from lamina.model.gpus import Framework
+from lamina.model.hosts import Console, DomainSpec
+from lamina.model.ids import PciAddress
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+NAMESPACE = "urn:lamina:domain:1"
+_OURS = f"{{{NAMESPACE}}}server"
+_VGPU = f"{{{NAMESPACE}}}vgpu"
+ET.register_namespace("lamina", NAMESPACE)
+
+#: a domain's XML is some kilobytes; what is longer than this is not read
+MOST_XML = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """What a definition takes from its host."""
+
+    #: ``kvm``, or ``qemu`` where there is none
+    virt_type: str
+    #: name of a network -> (``bridge`` or ``network``, what the host calls it)
+    networks: dict[str, tuple[str, str]]
+    console_log: Path
+    disk: Path | None = None
+    config_drive: Path | None = None
+    #: address that the display listens on; None where there is no display
+    vnc: str | None = None
+    #: NUMA node to be near to, and its CPUs as Linux lists them (``0-7,16-23``)
+    numa: tuple[int, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Described:
+    """What was read of a domain. `vgpus` maps uuid -> handle of ours; `handles` are the devices of any domain."""
+
+    ours: bool
+    digest: str | None
+    vgpus: dict[str, str]
+    handles: frozenset[str]
+    console: Console | None
+
+
+def definition(spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> str:
+    """The XML of a domain. Raises `HypervisorError` for a network the host lacks and for text that XML cannot hold."""
+    domain = ET.Element("domain", type=frame.virt_type)
+    _text(domain, "name", spec.name)
+    _text(domain, "uuid", spec.server_id)
+    metadata = ET.SubElement(domain, "metadata")
+    _text(domain, "memory", str(spec.memory_mb), unit="MiB")
+    vcpu = _text(domain, "vcpu", str(spec.vcpus), placement="static")
+    if frame.numa is not None:
+        node, cpus = frame.numa
+        vcpu.set("cpuset", cpus)
+        ET.SubElement(ET.SubElement(domain, "numatune"), "memory", mode="preferred", nodeset=str(node))
+    system = ET.SubElement(domain, "os")
+    _text(system, "type", "hvm", arch="x86_64", machine="q35")
+    ET.SubElement(system, "boot", dev="hd")
+    features = ET.SubElement(domain, "features")
+    for name in ("acpi", "apic"):
+        ET.SubElement(features, name)
+    if frame.virt_type == "kvm":
+        ET.SubElement(domain, "cpu", mode="host-model", check="partial")
+    clock = ET.SubElement(domain, "clock", offset="utc")
+    ET.SubElement(clock, "timer", name="pit", tickpolicy="delay")
+    ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
+    for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
+        _text(domain, event, action)
+    _devices(ET.SubElement(domain, "devices"), spec, devices, frame)
+    digest = hashlib.sha256(_written(domain).encode() + f" {spec.disk_gb}".encode()).hexdigest()
+    ours = ET.SubElement(metadata, _OURS, id=spec.server_id, definition=digest)
+    for device in devices:
+        ET.SubElement(ours, _VGPU, uuid=device.uuid, handle=device.handle)
+    return _written(domain)
+
+
+def read(xml: str) -> Described:
+    """Raises `HypervisorError` for what is no domain's XML."""
+    if len(xml) > MOST_XML:
+        raise HypervisorError(f"libvirt described a domain in {len(xml)} bytes, which nobody has to read.")
+    try:
+        domain = defusedxml.ElementTree.fromstring(xml)
+    except (ET.ParseError, DefusedXmlException, ValueError) as error:
+        raise HypervisorError(f"libvirt's description of a domain cannot be read: {error}") from error
+    ours = domain.find(f"metadata/{_OURS}")
+    vgpus = {v.get("uuid", ""): v.get("handle", "") for v in ours.findall(_VGPU)} if ours is not None else {}
+    return Described(
+        ours=ours is not None and ours.get("id") == domain.findtext("uuid"),
+        digest=ours.get("definition") if ours is not None else None,
+        vgpus=vgpus,
+        handles=frozenset(_handles(domain)),
+        console=_console(domain),
+    )
+
+
+def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
+    ET.SubElement(parent, "controller", type="usb", model="none")
+    if frame.disk is not None:
+        _disk(parent, frame.disk, "qcow2", "disk", "vda", "virtio")
+    if frame.config_drive is not None:
+        _disk(parent, frame.config_drive, "raw", "cdrom", "sda", "sata")
+    for nic in spec.nics:
+        if nic.network not in frame.networks:
+            raise HypervisorError(f"This host has no network {nic.network!r}.")
+        kind, name = frame.networks[nic.network]
+        interface = ET.SubElement(parent, "interface", type=kind)
+        ET.SubElement(interface, "mac", address=nic.mac)
+        ET.SubElement(interface, "source", {kind: name})
+        ET.SubElement(interface, "model", type="virtio")
+    serial = ET.SubElement(parent, "serial", type="file")
+    ET.SubElement(serial, "source", path=str(frame.console_log), append="on")
+    ET.SubElement(serial, "target", port="0")
+    _display(parent, frame.vnc)
+    for number, device in enumerate(devices):
+        _hostdev(parent, device, number)
+    ET.SubElement(parent, "memballoon", model="none")
+    ET.SubElement(ET.SubElement(parent, "rng", model="virtio"), "backend", model="random").text = "/dev/urandom"
+
+
+def _disk(parent: Element, path: Path, driver: str, device: str, target: str, bus: str) -> None:
+    disk = ET.SubElement(parent, "disk", type="file", device=device)
+    ET.SubElement(disk, "driver", name="qemu", type=driver)
+    ET.SubElement(disk, "source", file=str(path))
+    ET.SubElement(disk, "target", dev=target, bus=bus)
+    if device == "cdrom":
+        ET.SubElement(disk, "readonly")
+
+
+def _display(parent: Element, vnc: str | None) -> None:
+    model = "none"
+    if vnc is not None:
+        graphics = ET.SubElement(parent, "graphics", type="vnc", autoport="yes", listen=vnc)
+        ET.SubElement(graphics, "listen", type="address", address=vnc)
+        model = "vga"
+    ET.SubElement(ET.SubElement(parent, "video"), "model", type=model)
+
+
+def _hostdev(parent: Element, device: Device, number: int) -> None:
+    """``managed='no'``: a VF stays with the vendor's driver; bound to another it would lose its vGPU."""
+    if device.framework is Framework.MDEV:
+        hostdev = ET.SubElement(parent, "hostdev", mode="subsystem", type="mdev", managed="no", model="vfio-pci", display="off")
+        ET.SubElement(ET.SubElement(hostdev, "source"), "address", uuid=device.handle)
+    else:
+        at = PciAddress.parse(device.handle)
+        hostdev = ET.SubElement(parent, "hostdev", mode="subsystem", type="pci", managed="no")
+        where = {"domain": at.domain, "bus": at.bus, "slot": at.slot, "function": at.function}
+        ET.SubElement(ET.SubElement(hostdev, "source"), "address", {name: hex(value) for name, value in where.items()})
+    # an alias of ours stays the same however libvirt numbers its own
+    ET.SubElement(hostdev, "alias", name=f"ua-vgpu-{number}")
+
+
+def _handles(domain: Element) -> list[str]:
+    found = []
+    for address in domain.findall("devices/hostdev[@mode='subsystem']/source/address"):
+        if "uuid" in address.attrib:
+            found.append(address.attrib["uuid"])
+        elif "bus" in address.attrib:
+            parts = (int(address.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function"))
+            found.append(str(PciAddress(*parts)))
+    return found
+
+
+def _console(domain: Element) -> Console | None:
+    for graphics in domain.findall("devices/graphics"):
+        port = graphics.get("port", "-1")
+        if graphics.get("type") in ("vnc", "spice") and port.isdecimal():
+            return Console(graphics.get("type", ""), graphics.get("listen", "127.0.0.1"), int(port))
+    return None
+
+
+def _text(parent: Element, name: str, text: str, **attributes: str) -> Element:
+    element = ET.SubElement(parent, name, attributes)
+    element.text = text
+    return element
+
+
+def _written(domain: Element) -> str:
+    """XML 1.0 has no control characters but three, however they are escaped. Raises `HypervisorError`."""
+    for element in domain.iter():
+        for text in (element.text or "", *element.attrib.values()):
+            if any((ord(c) < 0x20 and c not in "\t\n\r") or 0xD800 <= ord(c) <= 0xDFFF or ord(c) in (0xFFFE, 0xFFFF) for c in text):
+                raise HypervisorError(f"A value of the domain's {element.tag} cannot be written as XML.")
+    return ET.tostring(domain, encoding="unicode")

@@ -1,0 +1,324 @@
+"""libvirt: domains of QEMU on this machine.
+
+A domain is always started from its persistent definition, and a changed definition takes effect by switching the domain off and on; so what
+runs and what is defined never differ. Everything may be repeated after a crash at any point: the disk is there or is made, the
+definition is the wanted one or is replaced, the domain runs or is started.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+import libvirt
+
+from lamina.agent.configuration import Configuration, HostNetwork
+from lamina.agent.hypervisor import Capacity, Device
+from lamina.agent.hypervisors import config_drive, domain_xml
+from lamina.agent.hypervisors.disks import GIB, Disks
+from lamina.agent.hypervisors.domain_xml import Described, Frame
+from lamina.agent.hypervisors.libvirt_connection import Connection, said
+from lamina.agent.images import Images
+from lamina.agent.sysfs import LocalSysfs, Sysfs
+from lamina.model.clock import Clock
+from lamina.model.errors import DeviceMissing, HypervisorError
+from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, PowerState
+
+#: seconds that a start may take: with VFIO all of a guest's memory is pinned first
+START = 300.0
+#: seconds between two looks at a domain that shuts down
+LOOK = 0.5
+#: most of a console's log that is given out, in bytes
+MOST_CONSOLE = 1 << 20
+
+_POWER = {
+    libvirt.VIR_DOMAIN_NOSTATE: PowerState.NOSTATE,
+    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
+}
+
+Domain: TypeAlias = libvirt.virDomain
+
+
+class LibvirtHypervisor:
+    """The `Hypervisor` port on this machine's libvirt. Thread-safe for different servers."""
+
+    def __init__(self, known: Configuration, state: Path, images: Images, clock: Clock, sysfs: Sysfs | None = None) -> None:
+        """libvirt is not asked before it is needed."""
+        self._known = known
+        self._state = state
+        self._clock = clock
+        self._sysfs = sysfs or LocalSysfs()
+        self._connection = Connection(known.libvirt_uri)
+        self._disks = Disks(state, images)
+
+    # ------------------------------------------------------------------------------------------------ the host
+
+    def boot_id(self) -> str:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def capacity(self) -> Capacity:
+        """Raises `HostUnreachable` where libvirt does not answer."""
+        (_, memory_mb, cpus, *_), version = self._connection.ask("tell of its host", lambda c: (c.getInfo(), c.getVersion()))
+        disk = os.statvfs(self._state)
+        networks = tuple(sorted(self._networks()))
+        return Capacity(cpus, memory_mb, disk.f_blocks * disk.f_frsize // GIB, "QEMU", version, networks)
+
+    def _networks(self) -> dict[str, tuple[str, str]]:
+        """Those of the settings that are there now: name -> (kind of the interface, the host's name for it)."""
+        active = frozenset[str]()
+        if any(network.libvirt for network in self._known.networks):
+            listed = self._connection.ask("list its networks", lambda c: c.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE))
+            active = frozenset(network.name() for network in listed)
+        return {network.name: how for network in self._known.networks if (how := self._reached(network, active)) is not None}
+
+    def _reached(self, network: HostNetwork, active: frozenset[str]) -> tuple[str, str] | None:
+        if network.bridge is not None:
+            return ("bridge", network.bridge) if self._sysfs.exists(f"/sys/class/net/{network.bridge}/bridge") else None
+        return ("network", network.libvirt or "") if network.libvirt in active else None
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        self._connection.watch(changed)
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def domains(self) -> list[DomainReport]:
+        return self._connection.ask("list its domains", lambda c: sorted(_reports(c.listAllDomains()), key=lambda r: r.uuid))
+
+    def console_output(self, server_id: str, lines: int | None) -> str:
+        self._ours(server_id)
+        try:
+            handle = os.open(self._disks.console_log(server_id), os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise HypervisorError(f"The console of server {server_id} cannot be read: {error.strerror}.") from error
+        with os.fdopen(handle, "rb") as file:
+            file.seek(max(0, os.fstat(handle).st_size - MOST_CONSOLE))
+            text = file.read(MOST_CONSOLE).decode(errors="replace")
+        kept = text.splitlines(keepends=True)
+        return "".join(kept if lines is None else kept[len(kept) - min(lines, len(kept)) :])
+
+    def console(self, server_id: str) -> Console | None:
+        domain, _ = self._ours(server_id)
+        return self._connection.ask("describe a domain", lambda _: domain_xml.read(domain.XMLDesc()).console if domain.isActive() else None)
+
+    def _find(self, server_id: str) -> tuple[Domain, Described] | None:
+        """The domain and its persistent definition, or None where there is none. Raises `HypervisorError` for another's."""
+
+        def look(connection: libvirt.virConnect) -> tuple[Domain, Described] | None:
+            try:
+                domain = connection.lookupByUUIDString(server_id)
+                return domain, domain_xml.read(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return None
+                raise
+
+        found = self._connection.ask("look for a domain", look)
+        if found is not None and not found[1].ours:
+            raise HypervisorError(f"The domain {server_id} is not Lamina's.")
+        return found
+
+    def _ours(self, server_id: str) -> tuple[Domain, Described]:
+        found = self._find(server_id)
+        if found is None:
+            raise HypervisorError(f"There is no domain of server {server_id}.")
+        return found
+
+    # ------------------------------------------------------------------------------------------------ making
+
+    def ensure(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        found = self._find(spec.server_id)
+        absent = sorted({nic.network for nic in spec.nics} - self._networks().keys()) if spec.nics else []
+        if absent:
+            raise HypervisorError(f"This host has no network {absent[0]!r}.")
+        xml = domain_xml.definition(spec, devices, self._frame(spec, devices))
+        wanted = domain_xml.read(xml)
+        if found is None or (found[1].digest, found[1].handles) != (wanted.digest, wanted.handles):
+            if found is not None:
+                self._destroy(found[0])
+            self._make_files(spec)
+            domain = self._connection.ask("define a domain", lambda c: c.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+        else:
+            domain = found[0]
+        if not spec.running:
+            self._destroy(domain)
+        elif self._power(domain) is PowerState.SHUTDOWN:
+            self._start(domain, wanted)
+        return self._report(domain)
+
+    def _make_files(self, spec: DomainSpec) -> None:
+        """Disk and config drive. The domain is shut off."""
+        self._disks.ensure(spec)
+        if spec.config_drive is not None:
+            try:
+                config_drive.write(self._disks.config_drive(spec.server_id), spec.config_drive)
+            except OSError as error:
+                raise HypervisorError(f"The config drive of server {spec.server_id} cannot be made: {error.strerror}.") from error
+
+    def _frame(self, spec: DomainSpec, devices: Sequence[Device]) -> Frame:
+        disk = self._disks.disk(spec.server_id)
+        has_disk = spec.image is not None or spec.disk_gb or disk.exists()
+        return Frame(
+            virt_type=self._virt_type(),
+            networks=self._networks() if spec.nics else {},
+            console_log=self._disks.console_log(spec.server_id),
+            disk=disk if has_disk else None,
+            config_drive=self._disks.config_drive(spec.server_id) if spec.config_drive is not None else None,
+            vnc=self._known.vnc,
+            numa=self._numa(devices),
+        )
+
+    def _virt_type(self) -> str:
+        def look(connection: libvirt.virConnect) -> str:
+            try:
+                connection.getDomainCapabilities(None, "x86_64", None, "kvm")
+            except libvirt.libvirtError:
+                return "qemu"
+            return "kvm"
+
+        return self._connection.ask("tell of its kinds of domain", look)
+
+    def _numa(self, devices: Sequence[Device]) -> tuple[int, str] | None:
+        """The node of all the devices, and its CPUs; None where they are on several, or where the machine has one only."""
+        nodes = {device.numa_node for device in devices}
+        if len(nodes) != 1 or None in nodes or not self._sysfs.exists("/sys/devices/system/node/node1"):
+            return None
+        (node,) = nodes
+        try:
+            return (node, self._sysfs.read(f"/sys/devices/system/node/node{node}/cpulist").strip()) if node is not None else None
+        except OSError:
+            return None
+
+    def remove(self, server_id: str) -> None:
+        try:
+            found = self._find(server_id)
+        except HypervisorError:
+            if any(report.uuid == server_id and report.server_id is None for report in self.domains()):
+                return
+            raise
+        if found is not None:
+            self._destroy(found[0])
+            flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            self._connection.ask("undefine a domain", lambda _: _unless_gone(lambda: found[0].undefineFlags(flags)))
+        self._disks.remove(server_id)
+
+    def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
+        found = self._find(server_id)
+        if found is not None and self._power(found[0]) is not PowerState.SHUTDOWN:
+            raise HypervisorError(f"The disk of server {server_id} is in use by its running domain.")
+        return self._disks.packed(server_id)
+
+    def place_disk(self, server_id: str) -> AbstractContextManager[Path]:
+        if self._find(server_id) is not None:
+            raise HypervisorError(f"The server {server_id} has a domain here, and so a disk.")
+        return self._disks.placed(server_id)
+
+    # ------------------------------------------------------------------------------------------------ power
+
+    def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
+        domain, described = self._ours(server_id)
+        if action in (PowerAction.OFF, PowerAction.SOFT_REBOOT):
+            self._shut_down(domain)
+        if action is not PowerAction.ON:
+            self._destroy(domain)
+        if action is not PowerAction.OFF and self._power(domain) is not PowerState.RUNNING:
+            self._start(domain, described)
+        return self._report(domain)
+
+    def _power(self, domain: Domain) -> PowerState:
+        return self._connection.ask("tell a domain's state", lambda _: _POWER[domain.state()[0]])
+
+    def _shut_down(self, domain: Domain) -> None:
+        """Let the guest do it, for as long as the settings allow."""
+        if self._power(domain) is not PowerState.RUNNING:
+            return
+        self._connection.ask("shut a domain down", lambda _: _unless_off(domain.shutdown))
+        end = self._clock.now() + self._known.shutdown_grace
+        while self._clock.now() < end and self._power(domain) is PowerState.RUNNING:
+            time.sleep(LOOK)
+
+    def _destroy(self, domain: Domain) -> None:
+        if self._power(domain) is not PowerState.SHUTDOWN:
+            self._connection.ask("switch a domain off", lambda _: _unless_off(domain.destroy), START)
+
+    def _start(self, domain: Domain, described: Described) -> None:
+        name = self._connection.ask("name a domain", lambda _: domain.name())
+        for uuid, handle in described.vgpus.items():
+            if not self._exists(handle):
+                raise DeviceMissing(f"The domain {name} cannot start: its vGPU {uuid} does not exist.")
+        held = self._connection.ask("list its domains", lambda c: _held(c, domain.UUIDString()))
+        for uuid, handle in described.vgpus.items():
+            if handle in held:
+                raise HypervisorError(f"The domain {name} cannot start: another domain holds its vGPU {uuid}.")
+
+        def start(_: libvirt.virConnect) -> None:
+            try:
+                domain.create()
+            except libvirt.libvirtError as error:
+                if not domain.isActive():
+                    raise HypervisorError(f"The domain {name} cannot start: {said(error)}") from error
+
+        self._connection.ask("start a domain", start, START)
+
+    def _exists(self, handle: str) -> bool:
+        """A VF is always there; the vGPU on it is while its type is set."""
+        if self._sysfs.exists(f"/sys/bus/mdev/devices/{handle}"):
+            return True
+        try:
+            return self._sysfs.read(f"/sys/bus/pci/devices/{handle}/nvidia/current_vgpu_type").strip() != "0"
+        except OSError:
+            return False
+
+    def _report(self, domain: Domain) -> DomainReport:
+        (report,) = self._connection.ask("describe a domain", lambda _: list(_reports([domain])))
+        return report
+
+
+def _reports(domains: Sequence[Domain]) -> Iterator[DomainReport]:
+    for domain in domains:
+        try:
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
+            described = domain_xml.read(domain.XMLDesc(flags))
+            uuid, power = domain.UUIDString(), _POWER[domain.state()[0]]
+            vgpus = tuple(described.vgpus) if described.ours else tuple(h for h in sorted(described.handles) if ":" not in h)
+            yield DomainReport(uuid, domain.name(), power, vgpus, uuid if described.ours else None)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # it may have gone since it was listed
+                raise
+
+
+def _held(connection: libvirt.virConnect, by_others_than: str) -> frozenset[str]:
+    """Devices of the other domains that run."""
+    held: set[str] = set()
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        if domain.UUIDString() != by_others_than:
+            held |= domain_xml.read(domain.XMLDesc()).handles
+    return frozenset(held)
+
+
+def _unless_off(act: Callable[[], object]) -> None:
+    """What a domain that is off by now refuses is no failure."""
+    _tolerating(act, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
+
+
+def _unless_gone(act: Callable[[], object]) -> None:
+    _tolerating(act, libvirt.VIR_ERR_NO_DOMAIN)
+
+
+def _tolerating(act: Callable[[], object], *codes: int) -> None:
+    try:
+        act()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in codes:
+            raise
