@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from lamina.api import agents
 from lamina.api.compute import server_actions
 from lamina.api.rooms import ROOMS
 from lamina.cli.main import VERBS, group
@@ -61,7 +62,7 @@ def documented() -> dict[tuple[str, str], str]:
 
 def served() -> set[tuple[str, str]]:
     """Every call; with or without a slash at its end a path is the same one."""
-    return {(route.method, (room.prefix + route.path).rstrip("/") or "/") for room in ROOMS for route in room.routes}
+    return {(route.method, (room.prefix + route.path).rstrip("/") or "/") for room in (*ROOMS, agents.ROOM) for route in room.routes}
 
 
 def test_every_route_is_in_the_table_of_api_calls() -> None:

@@ -12,8 +12,11 @@ from lamina.model.errors import BadRequest, LaminaError
 #: verb -> what it does, one line
 VERBS: dict[str, str] = {
     "up": "Serve every API on this machine, on real or simulated hosts.",
+    "api": "Serve every API for hosts on other machines, which dial in.",
+    "join": "Make this machine a host of a Lamina that runs elsewhere.",
+    "agent": "Run servers on this machine for the Lamina it has joined.",
     "demo": "Show the main job: discover, create, resize, revert, confirm, reboot, delete.",
-    "fleet": "Look at hosts and GPUs; reboot a simulated host.",
+    "fleet": "Look at hosts and GPUs; let machines join, or remove them; reboot a simulated one.",
     "operation": "Look at operations; resume or abandon a stuck one.",
     "doctor": "Say what is missing or broken here, and how to mend it.",
     "bench": "Measure.",
