@@ -35,7 +35,10 @@ def host(name: str, *gpus: dict[str, Any], networks: tuple[str, ...] = ()) -> di
 
 
 class Cloud:
-    """A running `lamina up --fleet`, and what a user and an operator do with it."""
+    """A running Lamina, and what a user and an operator do with it."""
+
+    #: seconds that anything may take
+    patience = 20.0
 
     def __init__(self, directory: Path, hosts: list[dict[str, Any]]) -> None:
         self.state = directory / "state"
@@ -47,13 +50,17 @@ class Cloud:
 
     # ------------------------------------------------------------------------------------------------ the process
 
+    def verb(self) -> list[str]:
+        """What is run, without where it keeps its state and where it listens."""
+        return ["up", "--fleet", str(self.fleet_file)]
+
     def start(self) -> None:
-        command = [sys.executable, "-m", "lamina.cli.main", "up", "--fleet", str(self.fleet_file), "--state", str(self.state)]
+        command = [sys.executable, "-m", "lamina.cli.main", *self.verb(), "--state", str(self.state)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen([*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("ready "), f"lamina up said {line!r}:\n{self.log.read_text()}"
+        assert line.startswith("ready "), f"lamina said {line!r}:\n{self.log.read_text()}"
         self.url = line.split()[1]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -100,11 +107,11 @@ class Cloud:
                 return bool(server.status == status)
             return server.task_state is None and server.status != "BUILD"
 
-        return eventually(lambda: conn.compute.get_server(server_id), done)
+        return eventually(lambda: conn.compute.get_server(server_id), done, self.patience)
 
     def delete(self, conn: Connection, server_id: str) -> None:
         conn.compute.delete_server(server_id)
-        eventually(lambda: [s.id for s in conn.compute.servers(details=False)], lambda ids: server_id not in ids)
+        eventually(lambda: [s.id for s in conn.compute.servers(details=False)], lambda ids: server_id not in ids, self.patience)
 
     def resize(self, conn: Connection, server_id: str, flavor: Any) -> Any:
         conn.compute.resize_server(server_id, flavor.id)
@@ -163,14 +170,20 @@ def eventually(look: Any, done: Any, seconds: float = 20.0) -> Any:
 
 
 @contextlib.contextmanager
-def cloud_of(directory: Path, hosts: list[dict[str, Any]]) -> Iterator[Cloud]:
-    cloud = Cloud(directory, hosts)
+def running(cloud: Cloud) -> Iterator[Cloud]:
+    """The cloud while it runs; it has to stop cleanly."""
     cloud.start()
     try:
         yield cloud
     finally:
         if cloud.process is not None:
-            assert cloud.stop() == 0, "lamina up did not stop cleanly"
+            assert cloud.stop() == 0, "lamina did not stop cleanly"
+
+
+@contextlib.contextmanager
+def cloud_of(directory: Path, hosts: list[dict[str, Any]]) -> Iterator[Cloud]:
+    with running(Cloud(directory, hosts)) as cloud:
+        yield cloud
 
 
 # a developer's own cloud must not be what the scenarios talk to

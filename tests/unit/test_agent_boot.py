@@ -44,14 +44,13 @@ class FakeMdevctl:
         verb = argv[1]
         if verb == self.failing:
             raise HostError(f"mdevctl failed: cannot {verb}")
-        options = dict(itertools.pairwise(argv))
-        uuid = options["--uuid"]
         if verb == "list":
-            found = [
-                {parent: [{uuid: {"mdev_type": t, "start": s, "attrs": []}}]} for (parent, u), (t, s) in self.defined.items() if u == uuid
-            ]
-            return json.dumps(found)
-        key = (options["--parent"], uuid)
+            by_parent: dict[str, list[object]] = {}
+            for (parent, uuid), (type_id, start) in self.defined.items():
+                by_parent.setdefault(parent, []).append({uuid: {"mdev_type": type_id, "start": start, "attrs": []}})
+            return json.dumps([by_parent] if by_parent else [])
+        options = dict(itertools.pairwise(argv))
+        key = (options["--parent"], options["--uuid"])
         if verb == "define":
             if key in self.defined:
                 raise HostError("mdevctl failed: Device is already defined")

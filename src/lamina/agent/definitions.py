@@ -55,7 +55,8 @@ class Mdevctl:
 
     def _defined(self, uuid: str, parent: PciAddress) -> tuple[str, str] | None:
         """Type id and start mode of a definition, or None."""
-        listed = self._do("list its definitions", "list", "--defined", "--dumpjson", "--uuid", uuid)
+        # all of them: what is printed for one alone has another form
+        listed = self._do("list its definitions", "list", "--defined", "--dumpjson")
         try:
             parents = msgspec.json.decode(listed.strip() or "[]", type=_Listing)
         except msgspec.DecodeError as error:

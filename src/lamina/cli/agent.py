@@ -66,10 +66,10 @@ def _simulated(fleet: str, host: str | None, joined: Membership, state: Path, cl
 def _real(config: Path | None, joined: Membership, state: Path, clock: Clock) -> tuple[str, ComputeService]:
     from lamina.agent.configuration import load
     from lamina.agent.real_host import real_host
-    from lamina.hosts.contents import RemoteImages
+    from lamina.hosts.contents import RemoteDepot, RemoteImages
 
     known = load(config)
-    return known.host, real_host(known, state, clock, RemoteImages(joined))
+    return known.host, real_host(known, state, clock, RemoteImages(joined), RemoteDepot(joined))
 
 
 async def _until_told(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "api": "Serve every API for hosts on other machines, which dial in.",
     "join": "Make this machine a host of a Lamina that runs elsewhere.",
     "agent": "Run servers on this machine for the Lamina it has joined.",
+    "restore-vgpus": "Bring back what this machine lost at a boot: virtual functions and vGPUs.",
     "demo": "Show the main job: discover, create, resize, revert, confirm, reboot, delete.",
     "fleet": "Look at hosts and GPUs; let machines join, or remove them; reboot a simulated one.",
     "operation": "Look at operations; resume or abandon a stuck one.",
@@ -30,7 +31,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"lamina.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"lamina.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

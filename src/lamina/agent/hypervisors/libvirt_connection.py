@@ -138,6 +138,7 @@ def _start_events() -> None:
     with _events:
         if _events_run:
             return
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)  # errors are raised; nobody needs them on standard error too
         libvirt.virEventRegisterDefaultImpl()
         threading.Thread(target=_run_events, name="libvirt-events", daemon=True).start()
         _events_run = True
