@@ -11,7 +11,7 @@ import pytest
 from lamina.hosts import mailbox
 from lamina.hosts.mailbox import GRACE, Mailbox
 from lamina.hosts.wire import Given, Poll, Result
-from lamina.model.errors import HostUnreachable
+from lamina.model.errors import Conflict, HostUnreachable
 from tests.contract.machines import StillClock
 
 PARK = 25.0
@@ -212,6 +212,21 @@ def test_a_host_that_takes_its_leave_is_silent_at_once(host: Host, control: Call
     with pytest.raises(HostUnreachable, match="is ending"):
         waiting.result()
     assert not host.mailbox.is_there()
+
+
+@pytest.mark.parametrize("how", ["replaced", "left"])
+def test_what_a_past_session_still_had_on_its_way_comes_too_late(host: Host, control: Callers, how: str) -> None:
+    host.poll(leaving=how == "left")
+    host.session = "second"
+    host.poll()
+    calling = control.call()
+    (given,) = host.poll()
+    host.session = "first"
+    with pytest.raises(Conflict, match="another one speaks for host host since"):
+        host.poll()
+    host.session = "second"
+    host.poll(given.id)
+    calling.result()
 
 
 def test_closing_lets_go_of_what_is_parked(host: Host) -> None:

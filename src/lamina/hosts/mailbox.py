@@ -7,6 +7,7 @@ A host that has begun anew has forgotten what was with it, so those callers are 
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import threading
@@ -17,10 +18,12 @@ import msgspec
 from lamina.hosts.wire import Given, Poll, Result
 from lamina.model import ids
 from lamina.model.clock import Clock
-from lamina.model.errors import HostUnreachable
+from lamina.model.errors import Conflict, HostUnreachable
 
 #: seconds between two polls after which a host is taken for silent
 GRACE = 5.0
+#: past sessions that are remembered
+SESSIONS = 64
 #: seconds between looks at whether the host is still there
 LOOK = 0.5
 
@@ -42,6 +45,8 @@ class Mailbox:
         self._lock = threading.Lock()
         self._letters: dict[str, _Letter] = {}
         self._session: str | None = None
+        #: sessions that are over; what of theirs was still on its way comes too late
+        self._over: collections.deque[str] = collections.deque(maxlen=SESSIONS)
         self._polls = 0
         #: what ends the wait of the poll that is parked now
         self._wake: Callable[[], None] | None = None
@@ -111,13 +116,18 @@ class Mailbox:
         """Take in what a poll brings. Returns its number, and whether it is the first of its session.
 
         `wake` is called, from any thread, when there may be something to collect; `park` is how long the host may be kept waiting.
+        Raises `Conflict` for a session that is over.
         """
         now = self._clock.now()
         with self._lock:
+            if poll.session in self._over:
+                raise Conflict(f"This agent is over: it took its leave, or another one speaks for host {self.host} since.")
             self._polls += 1
             number = self._polls
             began = poll.session != self._session
             if began:
+                if self._session is not None:
+                    self._over.append(self._session)
                 self._session = poll.session
                 why = f"The agent on host {self.host} began anew while the call was with it."
                 self._fail(lambda letter: letter.with_poll is not None, why)
@@ -133,6 +143,8 @@ class Mailbox:
             self._heard_until = now + park
             if poll.leaving:
                 self._heard_until = None
+                self._over.append(poll.session)
+                self._session = None
                 self._fail(lambda letter: letter.with_poll is None, f"The agent on host {self.host} is ending.")
         if superseded is not None:
             superseded()
