@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lamina.cli.listening import bind, listening_for_agents, names_of, url_of
@@ -49,8 +49,13 @@ def joined(plane: ControlPlane, host: str, state: Path) -> Membership:
 
 
 @contextlib.contextmanager
-def dialled(plane: ControlPlane, membership: Membership, compute: Compute) -> Iterator[RemoteCompute]:
-    """The compute service as the control plane reaches it while its agent runs; ends with a clean stop of the agent."""
+def dialled(
+    plane: ControlPlane, membership: Membership, compute: Compute, watch: Callable[[Callable[[], None]], None] | None = None
+) -> Iterator[RemoteCompute]:
+    """The compute service as the control plane reaches it while its agent runs; ends with a clean stop of the agent.
+
+    `watch` is given what the agent wants to be called when something changes.
+    """
     ready, started = threading.Event(), threading.Event()
     stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
@@ -58,7 +63,10 @@ def dialled(plane: ControlPlane, membership: Membership, compute: Compute) -> It
         ending = asyncio.Event()
         stop.append((asyncio.get_running_loop(), ending))
         started.set()
-        await Agent(membership, compute, SystemClock(), ready.set).run(ending)
+        agent = Agent(membership, compute, SystemClock(), ready.set)
+        if watch is not None:
+            watch(agent.changed)
+        await agent.run(ending)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
