@@ -65,7 +65,7 @@ class Machine:
     def new_disk(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.disk.unlink(missing_ok=True)
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.lab.disk.resolve(), self.disk, "6G")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.lab.disk.resolve(), self.disk)
 
     def boot(self) -> None:
         """Switch it on and wait until it takes commands. Raises `Failed`."""

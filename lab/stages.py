@@ -65,6 +65,8 @@ MODULES = (
     *("ext4", "tun", "bridge", "loop"),
 )
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4")
+#: size of the machine's disk; sparse, it takes what is in it
+DISK = "24G"
 #: what tests need beside Lamina's own dependencies
 TEST_PACKAGES = ("pytest>=9.0", "hypothesis>=6.130")
 #: of the extra `libvirt`; Debian's own binding is in the root
@@ -189,7 +191,7 @@ class Lab:
         shutil.copytree(self.cache / "python", packages, dirs_exist_ok=True)
         self._initrd(release)
         self.disk.unlink(missing_ok=True)
-        run("mke2fs", "-q", "-t", "ext4", "-d", root, "-m", "0", "-E", "lazy_itable_init=0", self.disk, "1500M")
+        run("mke2fs", "-q", "-t", "ext4", "-d", root, "-m", "0", "-N", "100000", self.disk, DISK)
 
     def _initrd(self, release: str) -> None:
         tree = self.cache / "initrd.d"

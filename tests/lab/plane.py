@@ -19,7 +19,9 @@ from tests.scenario.cloud import Cloud
 OUTSIDE = "10.0.2.2"
 #: the host's name, and the GPUs that its settings speak of
 HOST = "lab"
-MDEV, MDEV_ON_VF, VFIO = "0000:00:05.0", "0000:01:00.0", "0000:03:00.0"
+MDEV, SECOND_MDEV, MDEV_ON_VF, SHARED, VFIO = "0000:00:05.0", "0000:00:06.0", "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
+#: a vGPU that somebody else has made, on the GPU of that name
+FOREIGN = "f0000000-0000-4000-8000-00000000000f"
 
 TYPES = """types = [
     {name = "NVIDIA LAB-0Q", max_instances = 4, framebuffer_mb = 512},
@@ -30,6 +32,9 @@ host = "{HOST}"
 shutdown_grace = 1
 [gpus."{MDEV_ON_VF}"]
 resource_class = "CUSTOM_ON_VF"
+enable_functions = true
+[gpus."{SHARED}"]
+resource_class = "CUSTOM_SHARED"
 enable_functions = true
 [gpus."{VFIO}"]
 resource_class = "CUSTOM_VFIO"
@@ -64,11 +69,15 @@ class Plane(Cloud):
         begun = time.monotonic()
         self.machine.put("/etc/lamina/agent.toml", SETTINGS.encode())
         self.machine.sh("lamina restore-vgpus")
+        self.plant_foreign()
         token = next(word for word in self.lamina("fleet", "token", "create").split() if word.startswith("lamina-join-"))
         self.machine.run("lamina", "join", f"https://{OUTSIDE}:{self._agents}", "--name", HOST, stdin=token.encode())
         self.machine.sh("setsid /lab/start first >/dev/null 2>&1 </dev/null &")
         self.wait_until_up()
         say(f"lab: enrol    {time.monotonic() - begun:6.1f} s")
+
+    def plant_foreign(self) -> None:
+        self.machine.sh(f"echo {FOREIGN} >/sys/bus/pci/devices/{SHARED}/virtfn2/mdev_supported_types/nvidia-11/create")
 
     def wait_until_up(self) -> None:
         conn = self.connect()
