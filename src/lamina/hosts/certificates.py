@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import ipaddress
 from collections.abc import Iterable
@@ -127,6 +128,7 @@ def facts(pem: bytes) -> Facts:
         raise Conflict("This is not a certificate in PEM.") from error
 
 
+@functools.lru_cache(maxsize=4096)  # a host shows the same one at every poll
 def facts_der(der: bytes) -> Facts:
     """The same from DER, as TLS has it. Raises `Conflict`."""
     try:

@@ -19,7 +19,7 @@ from lamina.hosts.join_tokens import JoinToken, secret_hash
 from lamina.hosts.mailbox import Mailbox
 from lamina.hosts.remote import RemoteCompute
 from lamina.model import ids
-from lamina.model.errors import AlreadyExists, BadRequest, Conflict, Forbidden, InUse, NotFound, Unauthorized, Unavailable
+from lamina.model.errors import AlreadyExists, BadRequest, Conflict, Forbidden, HostUnreachable, InUse, NotFound, Unauthorized, Unavailable
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import enrolments, hosts, providers, servers
 from lamina.store.enrolments import Enrolment, TokenRow
@@ -142,9 +142,11 @@ _joining = threading.Lock()
 def join(plane: ControlPlane, host: str) -> Mailbox:
     """Reach an enrolled host by its mailbox from now on; one that has one keeps it. Raises `Conflict` for a host of our own."""
     with _joining:
-        if host not in plane.hosts.names():
-            plane.hosts.join(host, RemoteCompute(Mailbox(host, plane.clock)))
-        compute = plane.hosts.of(host)
+        try:
+            compute = plane.hosts.of(host)
+        except HostUnreachable:
+            compute = RemoteCompute(Mailbox(host, plane.clock))
+            plane.hosts.join(host, compute)
     if not isinstance(compute, RemoteCompute):
         raise Conflict(f"Host {host} is run by this Lamina itself.")
     return compute.mailbox
@@ -170,7 +172,10 @@ def let_go(plane: ControlPlane) -> None:
 
 
 def _may_dial_in(plane: ControlPlane, host: str) -> bool:
-    return host not in plane.hosts.names() or isinstance(plane.hosts.of(host), RemoteCompute)
+    try:
+        return isinstance(plane.hosts.of(host), RemoteCompute)
+    except HostUnreachable:
+        return True
 
 
 def remove(plane: ControlPlane, host: str) -> None:
