@@ -170,19 +170,29 @@ def test_a_certificate_for_another_key_speaks_for_nobody(plane: ControlPlane, tm
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "lamina.unauthorized")
 
 
-@pytest.mark.parametrize("since", [-2 * certificates.HOST_LIFE, certificates.HOST_LIFE])
-def test_a_certificate_out_of_its_time_is_refused_by_tls(plane: ControlPlane, tmp_path: Path, name: str, since: float) -> None:
+@pytest.mark.parametrize(
+    ("since", "told"),
+    [
+        (-2 * certificates.HOST_LIFE, r"This host's certificate ran out at .* UTC: join anew"),
+        (certificates.HOST_LIFE, r"is valid from .* UTC only, and it is .* UTC by the clock here"),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_refused_by_tls(plane: ControlPlane, tmp_path: Path, name: str, since: float, told: str) -> None:
     joined(plane, name, tmp_path / "host")
+    late = forged(plane, tmp_path / "late", name, since=since)
     with pytest.raises(httpx.TransportError):
-        poll(plane, forged(plane, tmp_path / "late", name, since=since))
+        poll(plane, late)
+    with pytest.raises(Conflict, match=told):
+        late.must_be_valid(plane.clock.now())
 
 
 def test_a_certificate_of_another_authority_is_refused_by_tls(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     member = joined(plane, name, tmp_path)
     ca = certificates.authority(plane.clock.now())
     member.renewed(certificates.host(ca, name, certificates.request(member.key(), name), plane.clock.now()))
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx.TransportError) as refused:
         poll(plane, member)
+    assert "does not take this host's certificate" in joining.why_not(url(plane), refused.value).message
 
 
 def test_the_listeners_own_certificate_is_no_hosts(plane: ControlPlane, tmp_path: Path, name: str) -> None:

@@ -214,6 +214,20 @@ def test_a_host_that_takes_its_leave_is_silent_at_once(host: Host, control: Call
     assert not host.mailbox.is_there()
 
 
+def test_a_host_that_is_ending_is_there_until_it_has_finished(host: Host, control: Callers) -> None:
+    handed = control.call("ensure_domain")
+    (given,) = host.poll()
+    host.poll(running=(given.id,), leaving=True)
+    host.clock.sleep(GRACE)
+    host.poll(running=(given.id,), leaving=True)
+    waiting = control.call()
+    host.poll(given.id, leaving=True)
+    handed.result()
+    with pytest.raises(HostUnreachable, match="is ending"):
+        waiting.result()
+    assert not host.mailbox.is_there()
+
+
 @pytest.mark.parametrize("how", ["replaced", "left"])
 def test_what_a_past_session_still_had_on_its_way_comes_too_late(host: Host, control: Callers, how: str) -> None:
     host.poll(leaving=how == "left")

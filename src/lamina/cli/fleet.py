@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -119,6 +118,7 @@ def list_(state: Path | None, as_json: bool) -> None:
     """List join tokens, used or not."""
     from lamina.cli.client import Client
     from lamina.cli.console import print_json
+    from lamina.model.clock import moment
 
     with Client.connect(state or default_state()) as client:
         tokens = client.call("fleet", "GET", "/tokens")["tokens"]
@@ -126,7 +126,7 @@ def list_(state: Path | None, as_json: bool) -> None:
         print_json(tokens)
         return
     for one in tokens:
-        used = f"used by {one['used_by']} at {_moment(one['used_at'])}" if one["used_at"] else f"good until {_moment(one['expires_at'])}"
+        used = f"used by {one['used_by']} at {moment(one['used_at'])}" if one["used_at"] else f"good until {moment(one['expires_at'])}"
         click.echo(f"{one['id']}  for {one['host'] or 'any host'}  {used}")
 
 
@@ -149,7 +149,3 @@ def seconds(text: str) -> int:
     if match is None:
         raise BadRequest(f"--expires: {text!r} is not a time, as in 90s, 30m, 1h or 7d")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _moment(when: float) -> str:
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

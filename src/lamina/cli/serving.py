@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lamina.agent.simulated import fleet as fleets
@@ -68,6 +69,7 @@ def serve(
         for described in simulated.hosts:
             host = simulated_host(described, state, clock)
             hosts.join(described.name, host.compute, host.machine.reboot)
+            host.compute.on_change(partial(hosts.changed, described.name))
         plane = ControlPlane.assemble(settings, db, clock, hosts, KINDS)
         enrolment.join_all(plane)
         sweep(plane)

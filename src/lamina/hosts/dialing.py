@@ -32,6 +32,8 @@ log = structlog.get_logger()
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: seconds that a connection may take to come about, and an answer beyond the time that it was asked to wait
 CONNECT, ANSWER = 10.0, 10.0
+#: seconds between two polls of an agent that is ending; less than the control plane's patience
+SIGN_OF_LIFE = 2.0
 #: seconds between looks at how long the certificate is still good
 RENEWAL_LOOK = 600.0
 #: calls of one control plane done at once
@@ -150,6 +152,7 @@ class Line:
 
     def _client(self) -> httpx.AsyncClient:
         self._anew = False
+        self._agent.joined.must_be_valid(self._agent.clock.now())
         return httpx.AsyncClient(verify=self._agent.joined.tls(), trust_env=False)
 
     async def _talk(self, client: httpx.AsyncClient, stopping: asyncio.Task[bool]) -> None:
@@ -201,9 +204,10 @@ class Line:
             log.warning("the clocks differ", control_plane=self.url, seconds=round(skew))
 
     async def _leave(self, client: httpx.AsyncClient) -> None:
-        """Finish what was begun, and bring its answers."""
+        """Take no more calls, finish what was begun, and bring its answers; meanwhile say that it is still being done."""
         while self._work.running():
+            await self._poll(client, leaving=True)
             self._news.clear()
-            if self._work.running():
-                await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), SIGN_OF_LIFE)
         await self._poll(client, leaving=True)

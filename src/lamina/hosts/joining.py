@@ -6,7 +6,6 @@ authority's certificate; only if that is the one the token names is a second con
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from lamina.hosts.join_tokens import JoinToken
 from lamina.hosts.membership import Membership
 from lamina.hosts.wire import Authority, Enrol, Failure, Issued, Renew
 from lamina.model import ids
-from lamina.model.clock import Clock
+from lamina.model.clock import Clock, moment
 from lamina.model.errors import BadRequest, Conflict, LaminaError, Unauthorized, Unavailable
 
 T = TypeVar("T")
@@ -93,13 +92,9 @@ def _fingerprint(told: Authority) -> str:
 def _must_agree_on_time(theirs: float, ours: float) -> None:
     if abs(theirs - ours) > MOST_SKEW:
         raise Conflict(
-            f"The clocks differ by {abs(theirs - ours):.0f} seconds: it is {_moment(theirs)} at the control plane and "
-            f"{_moment(ours)} here. Set the clock that is wrong, best by NTP, and join again."
+            f"The clocks differ by {abs(theirs - ours):.0f} seconds: it is {moment(theirs)} at the control plane and "
+            f"{moment(ours)} here. Set the clock that is wrong, best by NTP, and join again."
         )
-
-
-def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _ask(client: httpx.Client, base: str, method: str, path: str, kind: type[T], body: Any = None) -> T:
@@ -128,15 +123,14 @@ def refusal(answer: httpx.Response) -> LaminaError:
         return Unavailable(f"{answer.request.url} was answered {answer.status_code}.")
 
 
-#: what OpenSSL says -> what is to be done
+#: what the libraries say -> what it comes from
 _TLS = {
     "certificate is not yet valid": "its certificate is not valid yet: the clock here is behind",
     "certificate has expired": "its certificate has run out, or the clock here is ahead",
-    "certificate expired": "this host's certificate has run out: join anew with a new join token",
-    "unknown ca": "it does not know the authority of this host's certificate: join anew with a new join token",
     "hostname mismatch": "its certificate is for other names: name this one with --advertise there",
     "ip address mismatch": "its certificate is for other addresses: name this one with --advertise there",
     "certificate verify failed": "its certificate is of another authority",
+    "server disconnected": "it hung up: it is ending, or does not take this host's certificate (compare the clocks, or join anew)",
 }
 
 

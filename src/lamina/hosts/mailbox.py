@@ -142,10 +142,11 @@ class Mailbox:
             superseded, self._wake = self._wake, wake
             self._heard_until = now + park
             if poll.leaving:
-                self._heard_until = None
-                self._over.append(poll.session)
-                self._session = None
+                self._heard_until = now
                 self._fail(lambda letter: letter.with_poll is None, f"The agent on host {self.host} is ending.")
+                if not poll.running:
+                    self._heard_until = self._session = None
+                    self._over.append(poll.session)
         if superseded is not None:
             superseded()
         return number, began

@@ -14,6 +14,7 @@ import msgspec
 
 from lamina.hosts import certificates
 from lamina.hosts.private_files import write_private
+from lamina.model.clock import moment
 from lamina.model.errors import Conflict
 
 FOLDER = "membership"
@@ -56,6 +57,15 @@ class Membership:
     def certificate(self) -> certificates.Facts:
         """Raises `Conflict` where it cannot be read."""
         return certificates.facts(self._read("certificate.pem"))
+
+    def must_be_valid(self, now: float) -> None:
+        """Raises `Conflict` for a certificate out of its time: the control plane would hang up without a word."""
+        facts = self.certificate()
+        if now >= facts.not_after:
+            raise Conflict(f"This host's certificate ran out at {moment(facts.not_after)}: join anew, with a new join token.")
+        if now < facts.not_before:
+            begins = moment(facts.not_before)
+            raise Conflict(f"This host's certificate is valid from {begins} only, and it is {moment(now)} by the clock here: set it right.")
 
     def key(self) -> bytes:
         """Raises `Conflict` where it cannot be read."""

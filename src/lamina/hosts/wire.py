@@ -117,7 +117,7 @@ class Poll(msgspec.Struct, frozen=True):
     running: list[str] = []
     #: something on the host changed that nobody asked for
     changed: bool = False
-    #: the agent is about to end: it takes no more calls
+    #: the agent takes no more calls, and ends once nothing is running
     leaving: bool = False
 
 

@@ -7,7 +7,6 @@ The key speaks for its host until the host is removed; certificates for it come 
 
 from __future__ import annotations
 
-import datetime
 import threading
 
 import sqlalchemy as sa
@@ -19,6 +18,7 @@ from lamina.hosts.join_tokens import JoinToken, secret_hash
 from lamina.hosts.mailbox import Mailbox
 from lamina.hosts.remote import RemoteCompute
 from lamina.model import ids
+from lamina.model.clock import moment
 from lamina.model.errors import AlreadyExists, BadRequest, Conflict, Forbidden, HostUnreachable, InUse, NotFound, Unauthorized, Unavailable
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import enrolments, hosts, providers, servers
@@ -76,7 +76,7 @@ def enrol(plane: ControlPlane, secret: str, host: str, request: bytes) -> bytes:
         before = enrolments.find(tx, host)
         if token.used_at is not None:
             if before is None or before.revoked_at is not None or (before.token_id, before.key) != (token.id, key):
-                raise Conflict(f"This join token was used by host {token.used_by} at {_moment(token.used_at)}; make another one.")
+                raise Conflict(f"This join token was used by host {token.used_by} at {moment(token.used_at)}; make another one.")
         else:
             if before is not None and before.revoked_at is None and before.expires_at > now:
                 raise AlreadyExists(f"Host {host} has joined already; 'lamina fleet remove {host}' lets it join anew.")
@@ -94,14 +94,10 @@ def _good_token(tx: sa.Connection, secret: str, host: str, now: float) -> TokenR
     if token is None:
         raise Unauthorized("This join token is not known here; make another one with 'lamina fleet token create'.")
     if now >= token.expires_at:
-        raise Unauthorized(f"This join token ran out at {_moment(token.expires_at)}; make another one.")
+        raise Unauthorized(f"This join token ran out at {moment(token.expires_at)}; make another one.")
     if token.host not in (None, host):
         raise Forbidden(f"This join token is for host {token.host}, not for {host}.")
     return token
-
-
-def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 # ------------------------------------------------------------------------------------------------ speaking for a host

@@ -203,7 +203,7 @@ class Reconciler:
         self._news.set()
         if self._thread is not None:
             self._thread.join()
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
     def _loop(self) -> None:
         clock = self._plane.clock
