@@ -94,6 +94,28 @@ def test_the_control_plane_comes_back_and_finds_its_hosts(many: Many, how: signa
         assert cloud.settled(conn, server_id).status == "ACTIVE"
 
 
+def test_agents_that_are_killed_at_their_work_leave_nothing_behind(many: Many) -> None:
+    """Again and again, while servers are made and deleted; in the end devices, records and allocations are the same."""
+    cloud, conn, agents = many
+    flavor = cloud.flavor(conn, "small", resources__VGPU="1")
+    cloud.image(conn)
+    for turn in range(3):
+        made = [cloud.server(conn, f"s-{turn}-{number}", flavor, wait=False).id for number in range(4)]
+        victim = agents[HOSTS[turn % 2]]
+        victim.stop(signal.SIGKILL)
+        conn.compute.delete_server(made[0])
+        victim.start()
+    eventually(lambda: cloud.fleet(conn, "/operations")["operations"], lambda pending: pending == [], 90.0)
+    servers = list(conn.compute.servers())
+    assert {s.status for s in servers} <= {"ACTIVE", "ERROR"}
+    for name in HOSTS:
+        assert cloud.counts(conn, name) == len([s for s in servers if s.compute_host == name and s.status == "ACTIVE"])
+    for server in servers:
+        conn.compute.delete_server(server.id)
+    eventually(lambda: list(conn.compute.servers(details=False)), lambda left: left == [], 60.0)
+    assert [cloud.counts(conn, name) for name in HOSTS] == [0, 0]
+
+
 def test_a_server_moves_between_hosts_that_dial_in(many: Many) -> None:
     cloud, conn, _ = many
     servers = on_both(cloud, conn)

@@ -28,6 +28,8 @@ from lamina.operations.control_plane import ControlPlane
 
 #: seconds that requests under way may take at the end
 GRACE = 5
+#: seconds that a connection of a host may be idle; hosts end theirs sooner, so that none is used while it is being ended here
+KEEP_ALIVE = 60
 #: seconds between looks at how long the listener's certificate is still good
 CERTIFICATE_LOOK = 3600
 
@@ -162,6 +164,7 @@ def listening_for_agents(plane: ControlPlane, door: socket.socket, names: Sequen
         plane,
         (agents.ROOM,),
         http=_MutualTls,
+        timeout_keep_alive=KEEP_ALIVE,
         ssl_context_factory=lambda _config, _default: context,
         callback_notify=look,
         timeout_notify=CERTIFICATE_LOOK,
