@@ -146,6 +146,7 @@ def test_events_tell_their_own_host(call: Call, boot: Boot, world: World) -> Non
         "resize: claimed": after,
         "resize: target_vgpus_present": after,
         "resize: source_stopped": before,
+        "resize: disk_moved": after,
         "resize: target_running": after,
     }
     assert before != after
