@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from openstack.connection import Connection
 
 from tests.scenario.agents import Agent, ControlPlane, lamina
@@ -144,3 +145,22 @@ def test_a_host_is_removed_and_joins_again(many: Many, tmp_path: Path) -> None:
         flavor = conn.compute.find_flavor("small")
         assert cloud.server(conn, "again", flavor, availability_zone="nova:two").status == "ACTIVE"
         assert cloud.counts(conn, "two") == 1
+
+
+def test_a_lamina_with_hosts_of_its_own_takes_others_in(tmp_path: Path) -> None:
+    class Mixed(ControlPlane):
+        def verb(self) -> list[str]:
+            own = tmp_path / "own.yaml"
+            own.write_text(yaml.safe_dump({"hosts": [host("own", gpu("0000:81:00.0", "vfio"))]}))
+            return ["up", "--fleet", str(own), *super().verb()[1:]]
+
+    cloud = Mixed(tmp_path, [host("far", gpu("0000:81:00.0", "mdev"))])
+    with running(cloud), cloud.host("far"):
+        conn = cloud.connect()
+        cloud.until(conn, own="up", far="up")
+        taken = lamina("join", cloud.agents_url, "--name", "own", "--state", str(tmp_path / "no"), stdin=cloud.token("own"))
+        assert (taken.returncode, taken.stderr) == (1, "lamina: Host own is run by this Lamina itself; join under another name.\n")
+        flavor = cloud.flavor(conn, "small", resources__VGPU="1")
+        for name in ("own", "far"):
+            assert cloud.server(conn, name, flavor, availability_zone=f"nova:{name}").compute_host == name
+            assert cloud.counts(conn, name) == 1
