@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -64,12 +65,17 @@ class Plane(Cloud):
         command = [sys.executable, "-m", "lamina.cli.main", *words, "--state", str(self.state)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
+    def doctor(self) -> list[dict[str, Any]]:
+        """What the doctor finds where the control plane runs; it exits with 1 where something is wrong."""
+        command = [sys.executable, "-m", "lamina.cli.main", "doctor", "--json", "--state", str(self.state)]
+        found: list[dict[str, Any]] = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+        return found
+
     def enrol(self) -> None:
         """What an operator does on a new host: settings, the boot-time unit, joining, the agent."""
         begun = time.monotonic()
         self.machine.put("/etc/lamina/agent.toml", SETTINGS.encode())
         self.machine.sh("lamina restore-vgpus")
-        self.plant_foreign()
         token = next(word for word in self.lamina("fleet", "token", "create").split() if word.startswith("lamina-join-"))
         self.machine.run("lamina", "join", f"https://{OUTSIDE}:{self._agents}", "--name", HOST, stdin=token.encode())
         self.machine.sh("setsid /lab/start first >/dev/null 2>&1 </dev/null &")
@@ -82,6 +88,12 @@ class Plane(Cloud):
     def wait_until_up(self) -> None:
         conn = self.connect()
         self.until(lambda: [s.state for s in conn.compute.services() if s.host == HOST] == ["up"], "the host is up")
+
+    def settled(self, conn: Connection, server_id: str, status: str | None = None) -> Any:
+        try:
+            return super().settled(conn, server_id, status)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.troubles()}") from error
 
     def until(self, holds: Callable[[], bool], what: str, seconds: float | None = None) -> None:
         end = time.monotonic() + (seconds or self.patience)
@@ -116,6 +128,9 @@ class Plane(Cloud):
         """The command line of a server's QEMU process, or nothing."""
         script = 'for p in $(pgrep qemu-system); do c=$(tr "\\0" " " </proc/$p/cmdline); case "$c" in *"$0"*) echo "$p $c";; esac; done'
         return self.machine.run("bash", "-uc", script, server_id).strip()
+
+    def until_runs(self, server_id: str, *, runs: bool) -> None:
+        self.until(lambda: bool(self.qemu(server_id)) == runs, f"{server_id} runs: {runs}")
 
     def left(self) -> dict[str, str]:
         """Everything of Lamina's that the machine has: devices, definitions, domains, disks. Empty where all is gone."""

@@ -23,6 +23,8 @@ def plane(host: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     plane.start()
     try:
         plane.enrol()
+        plane.plant_foreign()
+        plane.until(lambda: "foreign" in [v["state"] for v in plane.fleet(plane.connect(), "/vgpus")["vgpus"]], "the foreign vGPU is known")
         yield plane
     finally:
         plane.stop()

@@ -89,14 +89,17 @@ class Configuration:
     vnc: str | None
 
 
-def load(path: Path | None) -> Configuration:
-    """The file at `path`; without one the default, and without that one what holds with nothing said. Raises `BadRequest`."""
+def load(path: Path | None, *, host: str | None = None) -> Configuration:
+    """The file at `path`; without one the default, and without that one what holds with nothing said.
+
+    `host` is the name where the file has none; without it that is the machine's. Raises `BadRequest`.
+    """
     at = path or DEFAULT_PATH
     try:
-        return parse(at.read_text(encoding="utf-8"), named=str(at))
+        return parse(at.read_text(encoding="utf-8"), named=str(at), host=host)
     except FileNotFoundError as error:
         if path is None:
-            return parse("", named=str(at))
+            return parse("", named=str(at), host=host)
         raise BadRequest(f"--config: {path} is not there") from error
     except OSError as error:
         raise BadRequest(f"{at} cannot be read: {error.strerror}") from error
@@ -104,7 +107,7 @@ def load(path: Path | None) -> Configuration:
         raise BadRequest(f"{at} is not a text file in UTF-8") from error
 
 
-def parse(text: str, *, named: str = "agent.toml") -> Configuration:
+def parse(text: str, *, named: str = "agent.toml", host: str | None = None) -> Configuration:
     """Raises `BadRequest` that names the key."""
     try:
         content = msgspec.convert(_decoded(text, named), type=_Content, strict=True)
@@ -112,7 +115,7 @@ def parse(text: str, *, named: str = "agent.toml") -> Configuration:
         what, _, where = str(error).partition(" - at `$")
         raise BadRequest(f"{named}: {where.strip('`').lstrip('.') or 'the file'}: {what[0].lower()}{what[1:]}") from error
     with _key(f"{named}: host"):
-        host = ids.parse_host_name(content.host if content.host is not None else socket.gethostname())
+        name = ids.parse_host_name(content.host or host or socket.gethostname())
     settings: dict[PciAddress, GpuSettings] = {}
     for said, entry in content.gpus.items():
         with _key(f"{named}: gpus.{said!r}"):
@@ -123,7 +126,7 @@ def parse(text: str, *, named: str = "agent.toml") -> Configuration:
     networks = tuple(_network(named, name, entry) for name, entry in content.networks.items())
     with _key(f"{named}: console.listen"):
         vnc = _address(content.console.listen) if content.console.vnc else None
-    return Configuration(host, content.libvirt_uri, content.shutdown_grace, settings, networks, vnc)
+    return Configuration(name, content.libvirt_uri, content.shutdown_grace, settings, networks, vnc)
 
 
 def _decoded(text: str, named: str) -> dict[str, Any]:

@@ -64,12 +64,10 @@ def _simulated(fleet: str, host: str | None, joined: Membership, state: Path, cl
 
 
 def _real(config: Path | None, joined: Membership, state: Path, clock: Clock) -> tuple[str, ComputeService]:
-    from lamina.agent.configuration import load
-    from lamina.agent.real_host import real_host
+    from lamina.cli.this_machine import this_machine
     from lamina.hosts.contents import RemoteDepot, RemoteImages
 
-    known = load(config)
-    return known.host, real_host(known, state, clock, RemoteImages(joined), RemoteDepot(joined))
+    return this_machine(config, state, clock, RemoteImages(joined), RemoteDepot(joined), host=joined.host)
 
 
 async def _until_told(run: Callable[[asyncio.Event], Awaitable[None]]) -> None:

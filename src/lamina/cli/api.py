@@ -19,14 +19,13 @@ from lamina.cli.up import ADVERTISE
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(state: Path | None, listen: str, agents: str, advertise: tuple[str, ...], service_down: float, log_level: str) -> None:
-    from lamina.agent.simulated.fleet import Fleet
     from lamina.cli.serving import Agents, serve
 
     logs.configure(log_level)
     serve(
         state or default_state(),
         listen,
-        Fleet(()),
+        None,
         Agents(agents, advertise),
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

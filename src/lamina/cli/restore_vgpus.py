@@ -24,8 +24,8 @@ def command(config: Path | None, state: Path | None, gpu: str | None) -> None:
     from lamina.model.clock import SystemClock
     from lamina.model.ids import PciAddress
 
-    known = configuration.load(config)
     folder = state or agent_state()
+    known = configuration.load(config, host=_joined(folder))
     host = real_host(known, folder, SystemClock(), LocalImages(folder / "images"))
     if gpu is not None:
         host.enable_functions(PciAddress.parse(gpu))
@@ -37,3 +37,14 @@ def command(config: Path | None, state: Path | None, gpu: str | None) -> None:
     if problems:
         sys.exit(1)
     click.echo("Everything that Lamina had made here is back.")
+
+
+def _joined(state: Path) -> str | None:
+    """The name that this machine has joined a control plane with, if it has."""
+    from lamina.hosts.membership import Membership
+    from lamina.model.errors import LaminaError
+
+    try:
+        return Membership.read(state).host
+    except LaminaError:
+        return None

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from lamina.agent.depot import LocalDepot
+from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
 from lamina.api.image.content import sweep
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
 from lamina.cli.state import held
 from lamina.cli.state_directory import first_start, prepare, write_clouds
+from lamina.cli.this_machine import must_serve, this_machine
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
 from lamina.model.settings import Settings
@@ -34,16 +37,46 @@ class Agents:
     advertise: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fleet:
+    """Simulated hosts in this process."""
+
+    described: fleets.Fleet
+
+    def join(self, plane: ControlPlane) -> None:
+        for described in self.described.hosts:
+            host = simulated_host(described, plane.settings.state, plane.clock)
+            plane.hosts.join(described.name, host.compute, host.machine.reboot)
+            host.compute.on_change(partial(plane.hosts.changed, described.name))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ThisMachine:
+    """This machine as a host in this process, with the settings in a file, if one is named."""
+
+    config: Path | None
+
+    def join(self, plane: ControlPlane) -> None:
+        """Raises `BadRequest` where this machine cannot run servers with vGPUs."""
+        settings = plane.settings
+        images, depot = LocalImages(settings.images), LocalDepot(settings.depot)
+        name, compute = this_machine(self.config, settings.state / "host", plane.clock, images, depot)
+        must_serve(name, compute)
+        plane.hosts.join(name, compute)
+        compute.on_change(partial(plane.hosts.changed, name))
+
+
 def serve(
     state: Path,
     listen: str,
-    simulated: fleets.Fleet,
+    hosts: Fleet | ThisMachine | None,
     agents: Agents | None = None,
     *,
     service_down: float,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered.
+    """Serve until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered. `hosts` are those in
+    this process; those of other machines dial in where `agents` says.
 
     Raises `BadRequest` for what the caller has to mend, with nothing begun.
     """
@@ -65,12 +98,9 @@ def serve(
         db = stack.enter_context(contextlib.closing(Database.at(state)))
         schema.upgrade(db)
         write_clouds(settings, first_start(db, state, clock))
-        hosts = Hosts()
-        for described in simulated.hosts:
-            host = simulated_host(described, state, clock)
-            hosts.join(described.name, host.compute, host.machine.reboot)
-            host.compute.on_change(partial(hosts.changed, described.name))
-        plane = ControlPlane.assemble(settings, db, clock, hosts, KINDS)
+        plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS)
+        if hosts is not None:
+            hosts.join(plane)
         enrolment.join_all(plane)
         sweep(plane)
         if side_door is not None:

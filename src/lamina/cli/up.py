@@ -9,11 +9,13 @@ import click
 from lamina.cli import logs
 from lamina.cli.state import default_state
 
+FLEET = "Simulated hosts instead of this machine, described in FILE or in the fleet that comes along."
 ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, the first is told to them."
 
 
 @click.command("up", help="Serve every API on one port; a restart on the same state directory goes on where it was.")
-@click.option("--fleet", metavar="FILE|demo", help="Simulated hosts, described in FILE or in the fleet that comes along.")
+@click.option("--fleet", metavar="FILE|demo", help=FLEET)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="agent.toml.  [default: /etc/lamina/agent.toml]")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", metavar="HOST:PORT", help="Let hosts of other machines dial in here, over mutual TLS.")
@@ -21,14 +23,27 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(
-    fleet: str | None, state: Path | None, listen: str, agents: str | None, advertise: tuple[str, ...], service_down: float, log_level: str
+    fleet: str | None,
+    config: Path | None,
+    state: Path | None,
+    listen: str,
+    agents: str | None,
+    advertise: tuple[str, ...],
+    service_down: float,
+    log_level: str,
 ) -> None:
     from lamina.cli.fleet_option import load_fleet
-    from lamina.cli.serving import Agents, serve
+    from lamina.cli.serving import Agents, Fleet, ThisMachine, serve
+    from lamina.model.errors import BadRequest
 
+    if fleet is not None and config is not None:
+        raise BadRequest("--config: simulated hosts have their settings in the fleet file")
     logs.configure(log_level)
-    simulated = load_fleet(fleet)
-    dialled = Agents(agents, advertise) if agents is not None else None
     serve(
-        state or default_state(), listen, simulated, dialled, service_down=service_down, ready=lambda url: click.echo(f"ready {url}")
+        state or default_state(),
+        listen,
+        Fleet(load_fleet(fleet)) if fleet is not None else ThisMachine(config),
+        Agents(agents, advertise) if agents is not None else None,
+        service_down=service_down,
+        ready=lambda url: click.echo(f"ready {url}"),
     )

@@ -100,11 +100,11 @@ class Disks:
         _settle(draft, path)
 
     def remove(self, server_id: str) -> None:
-        """Whatever there is of the server's. Raises `HypervisorError`."""
+        """Whatever there is of the server's, and images that nobody needs any longer. Raises `HypervisorError`."""
         try:
-            shutil.rmtree(self.folder(server_id))
-        except FileNotFoundError:
-            return
+            if self.folder(server_id).exists():
+                shutil.rmtree(self.folder(server_id))
+                self._sweep()
         except OSError as error:
             raise HypervisorError(f"The disk of server {server_id} cannot be removed: {error.strerror}.") from error
 
@@ -179,7 +179,7 @@ class Disks:
         finally:
             draft.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
+    def _sweep(self) -> None:
         """Remove images that no disk stands on and that have not been asked for lately, and what a crash has left. Raises OSError."""
         if not self._images_folder.is_dir():
             return
