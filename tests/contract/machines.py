@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -179,6 +180,8 @@ class TestMachine:
     sysfs: HookedSysfs
     #: what stands: mdev uuid or VF address -> kernel's id of the type
     standing: Callable[[], Mapping[str, str]]
+    #: have the driver refuse the next creation with this errno
+    refuse_next: Callable[[int], None]
 
     def plant(self, parent: PciAddress, type_id: str) -> str:
         """Set up a vGPU as somebody else would. The mdev's uuid, or the VF's address."""
@@ -203,7 +206,7 @@ def any_machine(kind: str, state: Path, clock: StillClock) -> Iterator[TestMachi
             yield real
     else:
         host = switched_on(kind, state, clock)
-        yield TestMachine(kind, FIRST, SECOND, host.kernel, lambda: standing(host))
+        yield TestMachine(kind, FIRST, SECOND, host.kernel, lambda: standing(host), partial(_refuse_next, host))
 
 
 class RealSysfs(LocalSysfs):
@@ -234,9 +237,22 @@ def real_machine(kind: str) -> Iterator[TestMachine]:
     first, second = (PciAddress.parse(address) for address in REAL_GPUS[kind])
     clean(sysfs)
     try:
-        yield TestMachine(kind, first, second, RealSysfs(), lambda: really_standing(sysfs))
+        refuse = Path("/sys/module/lamina_lab/parameters/fail_create")
+        yield TestMachine(kind, first, second, RealSysfs(), lambda: really_standing(sysfs), lambda number: _tell(refuse, number))
     finally:
         clean(sysfs)
+
+
+def _refuse_next(host: SimulatedHost, number: int) -> None:
+    def refuse(path: str, text: str) -> None:
+        host.kernel.before_write = lambda path, text: None
+        raise OSError(number, os.strerror(number), path)
+
+    host.kernel.before_write = refuse
+
+
+def _tell(path: Path, number: int) -> None:
+    path.write_text(str(number))
 
 
 def _set_functions(device: Path, count: int) -> None:

@@ -46,7 +46,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     def define(uuid: str, name: str) -> None:
         host.machine.state.domains[uuid] = MachineDomain(name, 1, 64, 1, None, {}, PowerState.RUNNING, ours=False)
 
-    machine = TestMachine("mdev", FIRST, SECOND, host.kernel, lambda: standing(host))
+    machine = TestMachine("mdev", FIRST, SECOND, host.kernel, lambda: standing(host), lambda number: None)
     yield Bench(SimulatedHypervisor(host.machine, CAPACITY), machine, define)
 
 

@@ -12,6 +12,7 @@ from lab.machine import Machine
 from lab.stages import say
 from openstack.connection import Connection
 
+from lamina.agent.hypervisors.domain_xml import read
 from tests.lab.plane import FOREIGN, HOST, MDEV, MDEV_ON_VF, SECOND_MDEV, SHARED, VFIO, Plane
 
 SMALL, LARGE = "CUSTOM_NVIDIA_LAB_0Q", "CUSTOM_NVIDIA_LAB_1Q"
@@ -47,10 +48,13 @@ def flavors(plane: Plane, conn: Connection) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _the_foreign_vgpu_stays(plane: Plane) -> Iterator[None]:
-    """Whatever happens, nobody touches what is not ours."""
+def _what_always_holds(plane: Plane) -> Iterator[None]:
+    """Nobody touches what is not ours, and what runs is what is defined."""
     yield
     assert plane.mdevs().get(FOREIGN) == "nvidia-11"
+    for name in plane.machine.sh("virsh list --name").split():
+        live, persistent = (read(plane.machine.run("virsh", "dumpxml", name, *how)) for how in ((), ("--inactive",)))
+        assert (live.digest, live.vgpus, live.handles) == (persistent.digest, persistent.vgpus, persistent.handles)
 
 
 def test_the_cards_are_discovered_with_their_facts(plane: Plane, conn: Connection) -> None:
