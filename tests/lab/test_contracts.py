@@ -23,7 +23,7 @@ def test_the_simulation_keeps_its_word(host: Machine, suite: str) -> None:
 
 def doctor(host: Machine, *before: str) -> dict[str, dict[str, str]]:
     """What the doctor finds, by the name of the check, run by `before` as somebody else."""
-    _, output = host.do(*before, "lamina", "doctor", "--host", "--state", "/tmp/none", "--json")
+    _, output = host.do(*before, "lamina", "doctor", "--host", "--state", "/nowhere", "--json")
     return {finding["check"]: finding for finding in json.loads(output)}
 
 

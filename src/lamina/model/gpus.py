@@ -138,6 +138,23 @@ class Gpu:
                 return vgpu_type
         raise KeyError(name)
 
+    def remembering(self, before: Gpu) -> Gpu:
+        """This GPU with the types of an earlier look that it does not tell of now.
+
+        A driver lists what could be made, not what the card offers: a card that others have filled tells of nothing.
+        """
+        if (before.model, before.framework) != (self.model, self.framework):
+            return self
+        told = {t.name for t in self.types}
+        missing = tuple(t for t in before.types if t.name not in told)
+        enabled = tuple(t.name for t in missing if t.name in before.enabled_types)
+        return dataclasses.replace(
+            self,
+            framebuffer_mb=max(self.framebuffer_mb, before.framebuffer_mb) if missing else self.framebuffer_mb,
+            types=self.types + missing,
+            enabled_types=self.enabled_types + enabled,
+        )
+
     @property
     def enabled(self) -> tuple[VgpuType, ...]:
         return tuple(self.type_named(name) for name in self.enabled_types)

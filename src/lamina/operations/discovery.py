@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.model import ids, resources
+from lamina.model.gpus import Gpu
 from lamina.model.hosts import GpuReport, HostReport
 from lamina.model.providers import Inventory
 from lamina.scheduling.claim import follow_layout
@@ -75,7 +76,7 @@ def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, now: float
     known = {record.address: record for record in hosts.gpus_of(tx, report.host)}
     for gpu_report in report.gpus:
         old = known.pop(gpu_report.gpu.address, None)
-        new = _gpu_record(report.host, gpu_report)
+        new = _gpu_record(report.host, gpu_report, old.gpu if old is not None else None)
         if new.provider_id is None and old is not None and old.provider_id is not None:
             # what stands there still has to be paid for; the provider goes once nothing is allocated on it
             hosts.put_gpu(tx, new)
@@ -95,7 +96,9 @@ def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, now: float
             own_providers.set_inventories(tx, gone.provider_id, {}, now=now)
 
 
-def _gpu_record(host: str, report: GpuReport) -> GpuRecord:
-    provider_id = ids.gpu_provider_id(host, report.gpu.address) if report.gpu.enabled_types else None
+def _gpu_record(host: str, report: GpuReport, before: Gpu | None) -> GpuRecord:
+    # an idle card tells of all its types, and what it tells of no longer it has no longer
+    gpu = report.gpu.remembering(before) if before is not None and report.vgpus else report.gpu
+    provider_id = ids.gpu_provider_id(host, gpu.address) if gpu.enabled_types else None
     foreign = tuple(v for v in report.vgpus if not v.ours)
-    return GpuRecord(host, report.gpu.address, provider_id, report.gpu, foreign, present=True)
+    return GpuRecord(host, gpu.address, provider_id, gpu, foreign, present=True)

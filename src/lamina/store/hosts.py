@@ -206,7 +206,12 @@ def delete_vgpus(tx: sa.Connection, uuids: Iterable[str]) -> None:
 
 
 def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
-    """What stands or is planned on a GPU; foreign devices of an unknown type count as the card's largest type."""
+    """What stands or is planned on a GPU; devices of an unknown type count as the card's largest type.
+
+    Nothing where no type of the card is known, and so nothing can be made on it either.
+    """
+    if not record.gpu.types:
+        return Layout()
     types = {t.name: t for t in record.gpu.types}
     largest = max(record.gpu.types, key=lambda t: t.framebuffer_mb)
     query = sa.select(vgpus.c.type).where(vgpus.c.host == record.host, vgpus.c.address == str(record.address)).order_by(vgpus.c.created_at)
