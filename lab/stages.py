@@ -106,7 +106,7 @@ class Lab:
     def build(self) -> None:
         """Every stage that is not done yet, each with its time."""
         self.cache.mkdir(parents=True, exist_ok=True)
-        tools()
+        tools(fresh=not (self.cache / "kernel.stamp").exists())
         version = headers()
         release = f"{version}-amd64"
         self._stage("kernel", [version], lambda: self._kernel(release))
@@ -211,10 +211,10 @@ class Lab:
 # ---------------------------------------------------------------------------------------------------- pieces
 
 
-def tools() -> None:
-    """Install what the lab is made with, as far as it is missing."""
+def tools(*, fresh: bool) -> None:
+    """Install what the lab is made with, as far as it is missing; for a fresh lab with the headers of the newest kernel."""
     missing = sorted({package for program, package in TOOLS.items() if shutil.which(program) is None})
-    if not list(Path("/usr/src").glob("linux-headers-6.1.*-amd64")):
+    if fresh or not list(Path("/usr/src").glob("linux-headers-6.1.*-amd64")):
         missing.append("linux-headers-amd64")
     if not missing:
         return
