@@ -122,6 +122,22 @@ def test_a_foreign_vgpu_that_took_the_function_is_left_alone(tmp_path: Path) -> 
     assert [v.ours for g in host.compute.report().gpus for v in g.vgpus] == [False]
 
 
+def test_a_card_that_was_full_when_it_was_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    """A full card's files tell of no type; its numbers are known again once somebody has made room."""
+    host = switched_on("vfio", tmp_path)
+    foreign = [plant_foreign(host, FIRST.virtual_function(i), "12") for i in (0, 1)]
+    unnumbered = (VgpuType("", "nvidia-11", 512, 4), VgpuType("", "nvidia-12", 1024, 2))
+    mine = service(host, tmp_path, FakeMdevctl(), {FIRST: GpuSettings(FIRST, types=unnumbered)})
+    (full,) = (g.gpu for g in mine.report().gpus if g.gpu.address == FIRST)
+    assert full.types == ()
+    with pytest.raises(DeviceRefused, match="does not offer"):
+        mine.ensure_vgpus(call(), [spec(SERVER)])
+    for function in foreign:
+        host.kernel.write(f"/sys/bus/pci/devices/{function}/nvidia/current_vgpu_type", "0")
+    (made,) = mine.ensure_vgpus(call(), [spec(SERVER)])
+    assert standing(host) == {str(made.parent): "11"}
+
+
 # ------------------------------------------------------------------------------------------------ virtual functions
 
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 
 import msgspec
@@ -155,6 +155,17 @@ class ComputeService:
             raise DeviceMissing(f"GPU {address} of host {self._host} cannot be read: {why(error)}") from error
         raise DeviceMissing(f"Host {self._host} has no GPU {address} that vGPUs can be made on.")
 
+    def _gpu_offering(self, address: PciAddress, names: Set[str]) -> Found:
+        """One GPU, read anew where it told of less when it was last looked at: a card full of others tells of no type.
+
+        Raises `DeviceMissing`.
+        """
+        found = self._gpu(address)
+        if names <= {t.name for t in found.gpu.types}:
+            return found
+        del self._found[address]
+        return self._gpu(address)
+
     def _vgpus(self, found: Found) -> tuple[VgpuReport, ...]:
         records = self._journal.records()
         on_parent = {r.parent: r for r in records.values()}
@@ -185,7 +196,7 @@ class ComputeService:
             return ()
         with self._turns.of(specs[0].server_id), self._lock, self._journal.call(call, specs[0].server_id, self._clock.now()):
             self._remove_moved(specs)
-            gpus = {address: self._gpu(address) for address in {spec.gpu for spec in specs}}
+            gpus = {a: self._gpu_offering(a, {s.type for s in specs if s.gpu == a}) for a in {spec.gpu for spec in specs}}
             standing = {v.uuid: v for found in gpus.values() for v in self._vgpus(found)}
             for spec in specs:
                 if spec.uuid in standing and not standing[spec.uuid].ours:
@@ -335,7 +346,7 @@ class ComputeService:
         framework = self._frameworks[record.framework]
         there = framework.type_id_of(record.uuid, record.parent)
         if there is None:
-            found = self._gpu(record.gpu)
+            found = self._gpu_offering(record.gpu, {record.type})
             record = msgspec.structs.replace(record, boot_id=self._hypervisor.boot_id())
             self._journal.put([record])  # before the device: a VF is ours only if it was written down in this boot
             framework.create(record.uuid, record.parent, _type(found, record.type))
