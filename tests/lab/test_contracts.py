@@ -55,7 +55,7 @@ def test_one_process_serves_this_machine(host: Machine) -> None:
     shown = host.sh("lamina fleet show --state /root/state")
     assert "NVIDIA LAB-0Q" in shown
     assert "0000:00:05.0" in shown
-    host.sh("pkill -TERM -f 'lamina up'; while pgrep -f 'lamina up'; do sleep 0.2; done")
+    host.sh("pkill -TERM -f '[l]amina up'; while pgrep -f '[l]amina up'; do sleep 0.2; done")
 
 
 def test_one_process_says_what_it_lacks(host: Machine) -> None:

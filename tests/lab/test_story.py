@@ -73,7 +73,7 @@ def test_the_cards_are_discovered_with_their_facts(plane: Plane, conn: Connectio
     assert room[MDEV] == {"NVIDIA LAB-0Q": 4, "NVIDIA LAB-1Q": 2}
     assert room[SHARED] == {"NVIDIA LAB-0Q": 3, "NVIDIA LAB-1Q": 0}, "what is not ours takes its place all the same"
     (host,) = plane.fleet(conn, "/hosts")["hosts"]
-    assert len([p for p in host["problems"] if "none of its 6 virtual functions enabled" in p]) == 1
+    assert len([p for p in host["problems"] if "none of its 6 virtual functions enabled" in p]) == 1, host["problems"]
     (foreign,) = [v for v in plane.fleet(conn, "/vgpus")["vgpus"] if v["state"] == "foreign"]
     assert (foreign["uuid"], foreign["type"]) == (FOREIGN, "NVIDIA LAB-0Q")
 
