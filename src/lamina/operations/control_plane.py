@@ -11,18 +11,20 @@ from lamina.model.clock import Clock
 from lamina.model.settings import Settings
 from lamina.saga.runner import Probe, Runner
 from lamina.saga.steps import Kind
+from lamina.scheduling.index import Index
 from lamina.store.database import Database
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """One process's view of the whole: its settings, its database, its clock, its hosts, and what runs operations."""
+    """One process's view of the whole: its settings, its database, its clock, its hosts, what runs operations, what places."""
 
     settings: Settings
     db: Database
     clock: Clock
     hosts: Hosts
     runner: Runner[ControlPlane]
+    index: Index = dataclasses.field(default_factory=Index)
 
     @classmethod
     def assemble(

@@ -55,7 +55,8 @@ def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
             ),
         )
     else:
-        hosts.update_host(tx, report.host, **facts)
+        news = {name: value for name, value in facts.items() if getattr(before, name) != value}
+        hosts.update_host(tx, report.host, **news | {"last_seen_at": now})
     _record_gpus(tx, report, provider_id, now)
     return before or hosts.get_host(tx, report.host)
 

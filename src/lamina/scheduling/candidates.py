@@ -17,8 +17,9 @@ providers only one is given, so that eight equal groups on eight GPUs are one ca
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Protocol
 
 import os_traits
 
@@ -44,12 +45,46 @@ class _Slot:
     twins_after: int = 0
 
 
-def candidates(trees: Sequence[ProviderTree], request: CandidateRequest, limit: int | None = None) -> Iterator[Candidate]:
-    """The candidates of all trees, in the order of the trees and of their providers, found as they are asked for.
+class World(Protocol):
+    """What lies beyond one tree."""
 
-    `trees` are all that exist: what is shared and what an ``in_tree`` means is looked up among them.
+    @property
+    def sharing(self) -> Sequence[Provider]:
+        """The providers that serve other trees too."""
+        ...
+
+    def root_of(self, provider_id: str) -> Provider | None:
+        """The root of a provider's tree."""
+        ...
+
+
+class AllTrees:
+    """The world as a list of trees."""
+
+    def __init__(self, trees: Iterable[ProviderTree]) -> None:
+        self._roots: dict[str, Provider] = {}
+        sharing: list[Provider] = []
+        for tree in trees:
+            for provider in tree.providers:
+                self._roots[provider.id] = tree.root
+                if SHARES in provider.traits:
+                    sharing.append(provider)
+        self.sharing: Sequence[Provider] = sharing
+
+    def root_of(self, provider_id: str) -> Provider | None:
+        return self._roots.get(provider_id)
+
+
+def candidates(
+    trees: Iterable[ProviderTree], request: CandidateRequest, limit: int | None = None, *, world: World | None = None
+) -> Iterator[Candidate]:
+    """The candidates of these trees, in their order and that of their providers, found as they are asked for.
+
+    What is shared and what an ``in_tree`` means is looked up in `world`; without one, `trees` are all that exist.
     """
-    world = _World(trees)
+    if world is None:
+        trees = list(trees)
+        world = AllTrees(trees)
     seen: set[object] = set()
     return islice((found for tree in trees for found in _of_tree(world, tree, request) if _is_new(found, seen)), limit)
 
@@ -64,21 +99,14 @@ def _is_new(candidate: Candidate, seen: set[object]) -> bool:
     return True
 
 
-class _World:
-    """All trees together: whose tree a provider is in, and who shares."""
-
-    def __init__(self, trees: Sequence[ProviderTree]) -> None:
-        self.root_of = {provider.id: tree.root for tree in trees for provider in tree.providers}
-        self.sharing = tuple(provider for tree in trees for provider in tree.providers if SHARES in provider.traits)
-
-    def shared_with(self, tree: ProviderTree) -> tuple[Provider, ...]:
-        if not self.sharing:
-            return ()
-        reached = frozenset().union(*(p.aggregates for p in tree.providers))
-        return tuple(p for p in self.sharing if self.root_of[p.id].id != tree.root.id and p.aggregates & reached)
+def _shared_with(world: World, tree: ProviderTree) -> tuple[Provider, ...]:
+    if not world.sharing:
+        return ()
+    reached = frozenset().union(*(p.aggregates for p in tree.providers))
+    return tuple(p for p in world.sharing if p.root_id != tree.root.id and p.aggregates & reached)
 
 
-def _of_tree(world: _World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
+def _of_tree(world: World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
     if _root_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
         yield from _Search(tree, request, slots).run()
 
@@ -91,12 +119,12 @@ def _root_refuses(tree: ProviderTree, request: CandidateRequest) -> str | None:
     return f"the root provider has the forbidden trait {', '.join(unwanted)}" if unwanted else None
 
 
-def _slots(world: _World, tree: ProviderTree, request: CandidateRequest) -> list[_Slot] | None:
+def _slots(world: World, tree: ProviderTree, request: CandidateRequest) -> list[_Slot] | None:
     """The slots of a request on a tree, or None where one has nobody to serve it."""
-    reachable = (*tree.providers, *world.shared_with(tree))
+    reachable = (*tree.providers, *_shared_with(world, tree))
     slots: list[_Slot] = []
     for group in request.groups:
-        for piece in _pieces(group):
+        for piece in pieces(group):
             choices = tuple(p for p in reachable if _refuses(world, group, piece, p) is None)
             if not choices:
                 return None
@@ -104,7 +132,7 @@ def _slots(world: _World, tree: ProviderTree, request: CandidateRequest) -> list
     return _with_twins(sorted(slots, key=lambda slot: len(slot.choices)), request)
 
 
-def _pieces(group: RequestGroup) -> list[Mapping[str, int]]:
+def pieces(group: RequestGroup) -> list[Mapping[str, int]]:
     """What has to come from one provider each."""
     return [group.resources] if group.suffix else [{name: amount} for name, amount in sorted(group.resources.items())]
 
@@ -128,15 +156,16 @@ def _with_twins(slots: list[_Slot], request: CandidateRequest) -> list[_Slot]:
     return slots
 
 
-def _refuses(world: _World, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
+def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
     """Why a provider cannot serve a slot all by itself, or None. The first rule broken is told."""
     for name, amount in sorted(piece.items()):
         refused = provider.refuses(name, amount)
         if refused is not None:
             return f"{name}: {refused} on {provider.name}" if name in provider.inventories else f"{refused} on {provider.name}"
-    root = world.root_of[provider.id]
-    if group.in_tree is not None and (group.in_tree not in world.root_of or world.root_of[group.in_tree].id != root.id):
-        return f"{provider.name} is not in the tree of {group.in_tree}"
+    if group.in_tree is not None:
+        wanted = world.root_of(group.in_tree)
+        if wanted is None or wanted.id != provider.root_id:
+            return f"{provider.name} is not in the tree of {group.in_tree}"
     unwanted = sorted(group.forbidden & provider.traits)
     if unwanted:
         return f"{provider.name} has the forbidden trait {', '.join(unwanted)}"
@@ -144,7 +173,10 @@ def _refuses(world: _World, group: RequestGroup, piece: Mapping[str, int], provi
         for choice in group.required:
             if not choice & provider.traits:
                 return f"{provider.name} has no trait {' or '.join(sorted(choice))}"
-    members = [provider.aggregates] if group.suffix else [provider.aggregates, root.aggregates]
+    members = [provider.aggregates]
+    if not group.suffix and (group.member_of or group.not_member_of):
+        root = world.root_of(provider.id)
+        members += [root.aggregates] if root is not None else []
     if not any(all(choice & aggregates for choice in group.member_of) for aggregates in members):
         return f"{provider.name} is not a member of the aggregates asked for"
     if any(group.not_member_of & aggregates for aggregates in members):
@@ -263,12 +295,12 @@ def why_not(tree: ProviderTree, request: CandidateRequest) -> str:
     refused = _root_refuses(tree, request)
     if refused is not None:
         return refused
-    world = _World([tree])
+    world = AllTrees([tree])
     for group in request.groups:
         for choice in group.required:
             if not any(choice & p.traits for p in tree.providers):
                 return f"no provider with trait {' or '.join(sorted(choice))}"
-        for piece in _pieces(group):
+        for piece in pieces(group):
             refused = _why_none(world, tree, group, piece)
             if refused is not None:
                 return refused
@@ -277,7 +309,7 @@ def why_not(tree: ProviderTree, request: CandidateRequest) -> str:
     return f"no combination of providers serves all groups together{apart}"
 
 
-def _why_none(world: _World, tree: ProviderTree, group: RequestGroup, piece: Mapping[str, int]) -> str | None:
+def _why_none(world: World, tree: ProviderTree, group: RequestGroup, piece: Mapping[str, int]) -> str | None:
     for name in sorted(piece):
         if not any(name in p.inventories for p in tree.providers):
             return f"no provider has an inventory of {name}"

@@ -18,6 +18,7 @@ from lamina.model.providers import Inventory, Provider
 from lamina.store import providers
 from lamina.store.tables import allocations, consumers
 from lamina.store.tables import providers as providers_table
+from lamina.store.tree_changes import What
 
 #: provider id -> resource class -> amount
 Amounts = Mapping[str, Mapping[str, int]]
@@ -152,7 +153,7 @@ def replace_many(
 
     for provider_id in touched:
         expected = (provider_generations or {}).get(provider_id, known[provider_id].generation)
-        providers.bump_generation(tx, provider_id, expected, now)
+        providers.bump_generation(tx, provider_id, expected, now, What.USAGE)
     if before:
         tx.execute(sa.delete(allocations).where(allocations.c.consumer_id.in_(before)))
     for replacement in sorted(replacements, key=lambda r: r.consumer_id):
@@ -281,7 +282,7 @@ def move(tx: sa.Connection, from_consumer: str, to_consumer: str, *, consumer_ty
     query = sa.select(providers_table.c.id, providers_table.c.generation).where(providers_table.c.id.in_(provider_ids))
     generations = {row.id: row.generation for row in tx.execute(query)}
     for provider_id in provider_ids:
-        providers.bump_generation(tx, provider_id, generations[provider_id], now)
+        providers.bump_generation(tx, provider_id, generations[provider_id], now, What.USAGE)
     _insert_consumer(tx, {"id": to_consumer, "project_id": before.project_id, "user_id": before.user_id, "type": consumer_type})
     tx.execute(sa.update(allocations).where(allocations.c.consumer_id == from_consumer).values(consumer_id=to_consumer))
     same = (consumers.c.id == from_consumer) & (consumers.c.generation == before.generation)

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.model.errors import Unavailable
+from lamina.store import tree_changes
 
 #: seconds that a writer waits for another process on the same SQLite file
 _BUSY_TIMEOUT = 30
@@ -54,13 +55,12 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: all of it is kept when the block ends, none of it when the block raises."""
-        with _told():
-            if not self.is_sqlite:
-                with self.engine.begin() as connection:
-                    yield connection
-                return
-            with self._writer, self.engine.connect().execution_options(lamina_write=True) as connection, connection.begin():
-                yield connection
+        notes: dict[str, tree_changes.What] = {}
+        options: dict[str, Any] = {"lamina_write": True, tree_changes.NOTES: notes}
+        turn = self._writer if self.is_sqlite else contextlib.nullcontext()
+        with _told(), turn, self.engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+            tree_changes.number(connection, notes)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -13,7 +13,9 @@ from lamina.model.errors import NotFound
 from lamina.model.gpus import Gpu, Layout, VgpuState
 from lamina.model.hosts import VgpuReport
 from lamina.model.ids import PciAddress
+from lamina.store import tree_changes
 from lamina.store.tables import gpus, hosts, vgpus
+from lamina.store.tree_changes import What
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class Vgpu:
     created_at: float
 
 
+#: most ids written into one query; above that everything is read
+MOST_NAMED = 500
+#: what schedulers ask of a host beside its provider; whether it is up is asked anew each time
+_SCHEDULED_BY = frozenset({"enabled", "forced_down", "zone", "networks"})
 
 
 def _plain(value: Any) -> Any:
@@ -83,8 +89,13 @@ def _host(row: sa.Row[Any]) -> Host:
     return Host(**row._mapping)
 
 
+def listed(tx: sa.Connection, query: sa.Select[Any]) -> list[Host]:
+    """The hosts that a selection of whole rows of the hosts table gives."""
+    return [_host(row) for row in tx.execute(query)]
+
+
 def all_hosts(tx: sa.Connection) -> list[Host]:
-    return [_host(row) for row in tx.execute(sa.select(hosts).order_by(hosts.c.name))]
+    return listed(tx, sa.select(hosts).order_by(hosts.c.name))
 
 
 def get_host(tx: sa.Connection, name: str) -> Host:
@@ -102,17 +113,22 @@ def find_host(tx: sa.Connection, name: str) -> Host | None:
 
 def insert_host(tx: sa.Connection, host: Host) -> None:
     tx.execute(sa.insert(hosts).values(**dataclasses.asdict(host)))
+    tree_changes.note(tx, [host.provider_id], What.SHAPE)
 
 
 def update_host(tx: sa.Connection, name: str, **columns: Any) -> None:
     """Raises `NotFound`."""
-    if tx.execute(sa.update(hosts).where(hosts.c.name == name).values(**columns)).rowcount != 1:
+    provider_id = tx.scalar(sa.update(hosts).where(hosts.c.name == name).values(**columns).returning(hosts.c.provider_id))
+    if provider_id is None:
         raise NotFound(f"Host {name[:255]} could not be found.")
+    if columns.keys() & _SCHEDULED_BY:
+        tree_changes.note(tx, [provider_id], What.SHAPE)
 
 
 def delete_host(tx: sa.Connection, name: str) -> None:
     """With its GPUs; their providers stay."""
-    tx.execute(sa.delete(hosts).where(hosts.c.name == name))
+    gone = sa.delete(hosts).where(hosts.c.name == name).returning(hosts.c.provider_id)
+    tree_changes.note(tx, tx.scalars(gone), What.SHAPE)
 
 
 # ---------------------------------------------------------------------------------------------------- GPUs
@@ -129,12 +145,17 @@ def _gpu(row: sa.Row[Any]) -> GpuRecord:
     )
 
 
+def gpus_listed(tx: sa.Connection, query: sa.Select[Any]) -> list[GpuRecord]:
+    """The GPUs that a selection of whole rows of the gpus table gives."""
+    return [_gpu(row) for row in tx.execute(query)]
+
+
 def gpus_of(tx: sa.Connection, host: str | None = None) -> list[GpuRecord]:
     """The GPUs of one host, or of all, in the order of their addresses."""
     query = sa.select(gpus).order_by(gpus.c.host, gpus.c.address)
     if host is not None:
         query = query.where(gpus.c.host == host)
-    return [_gpu(row) for row in tx.execute(query)]
+    return gpus_listed(tx, query)
 
 
 def gpus_of_providers(tx: sa.Connection, provider_ids: Iterable[str]) -> dict[str, GpuRecord]:
@@ -154,6 +175,7 @@ def put_gpu(tx: sa.Connection, record: GpuRecord) -> None:
     }
     if tx.execute(sa.update(gpus).where(key).values(**columns)).rowcount == 0:
         tx.execute(sa.insert(gpus).values(host=record.host, address=str(record.address), **columns))
+    tree_changes.note(tx, tx.scalars(sa.select(hosts.c.provider_id).where(hosts.c.name == record.host)), What.SHAPE)
 
 
 # ---------------------------------------------------------------------------------------------------- vGPUs
@@ -206,7 +228,23 @@ def delete_vgpus(tx: sa.Connection, uuids: Iterable[str]) -> None:
 
 
 def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
-    """What stands or is planned on a GPU; devices of an unknown type count as the card's largest type.
+    """What stands or is planned on a GPU."""
+    where = (vgpus.c.host == record.host) & (vgpus.c.address == str(record.address))
+    return _layout(record, tx.scalars(sa.select(vgpus.c.type).where(where).order_by(vgpus.c.created_at, vgpus.c.uuid)))
+
+
+def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout]:
+    """Provider id -> what stands or is planned on it, of the GPUs that have a provider, in one query."""
+    known = {record.provider_id: record for record in records if record.provider_id is not None}
+    standing: dict[str, list[str]] = {}
+    query = sa.select(vgpus.c.provider_id, vgpus.c.type).order_by(vgpus.c.created_at, vgpus.c.uuid)
+    for provider_id, name in tx.execute(query.where(vgpus.c.provider_id.in_(known)) if len(known) < MOST_NAMED else query):
+        standing.setdefault(provider_id, []).append(name)
+    return {provider_id: _layout(record, standing.get(provider_id, ())) for provider_id, record in known.items()}
+
+
+def _layout(record: GpuRecord, names: Iterable[str]) -> Layout:
+    """Devices of an unknown type count as the card's largest type.
 
     Nothing where no type of the card is known, and so nothing can be made on it either.
     """
@@ -214,6 +252,9 @@ def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
         return Layout()
     types = {t.name: t for t in record.gpu.types}
     largest = max(record.gpu.types, key=lambda t: t.framebuffer_mb)
-    query = sa.select(vgpus.c.type).where(vgpus.c.host == record.host, vgpus.c.address == str(record.address)).order_by(vgpus.c.created_at)
-    ours = tuple(types.get(name, largest) for name in tx.scalars(query))
-    return Layout(ours, tuple(types.get(v.type or "", largest) for v in record.foreign))
+    return Layout(tuple(types.get(name, largest) for name in names), tuple(types.get(v.type or "", largest) for v in record.foreign))
+
+
+def silent(tx: sa.Connection, since: float) -> frozenset[str]:
+    """Names of the hosts that were not heard of after `since`, or that an operator calls down."""
+    return frozenset(tx.scalars(sa.select(hosts.c.name).where(sa.or_(hosts.c.last_seen_at < since, hosts.c.forced_down))))

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Set
 import sqlalchemy as sa
 
 from lamina.model.providers import Inventory
+from lamina.store import tree_changes
 from lamina.store.tables import allocations, inventories, provider_aggregates, provider_traits, providers, resource_classes, traits
+from lamina.store.tree_changes import What
 
 
 def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | None, now: float) -> None:
@@ -20,6 +22,7 @@ def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
     if tx.scalar(sa.select(providers.c.id).where(providers.c.id == provider_id)) is None:
         row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": parent_id or provider_id}
         tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
+        tree_changes.note(tx, [parent_id or provider_id], What.SHAPE)
 
 
 def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
@@ -28,7 +31,9 @@ def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
         return False
     for table in (inventories, provider_traits, provider_aggregates):
         tx.execute(sa.delete(table).where(table.c.provider_id == provider_id))
-    tx.execute(sa.delete(providers).where(providers.c.id == provider_id))
+    root_id = tx.scalar(sa.delete(providers).where(providers.c.id == provider_id).returning(providers.c.root_id))
+    if root_id is not None:
+        tree_changes.note(tx, [root_id], What.SHAPE)
     return True
 
 
@@ -38,7 +43,8 @@ def ensure_custom_class(tx: sa.Connection, name: str) -> None:
 
 
 def _changed(tx: sa.Connection, provider_id: str, now: float) -> None:
-    tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(generation=providers.c.generation + 1, updated_at=now))
+    raised = sa.update(providers).where(providers.c.id == provider_id).values(generation=providers.c.generation + 1, updated_at=now)
+    tree_changes.note(tx, tx.scalars(raised.returning(providers.c.root_id)), What.SHAPE)
 
 
 def set_inventories(tx: sa.Connection, provider_id: str, wanted: Mapping[str, Inventory], *, keep_tuning: bool = False, now: float) -> None:

@@ -22,7 +22,9 @@ from lamina.model.errors import (
     ProviderInUse,
 )
 from lamina.model.providers import Inventory, Provider, ProviderTree, trees_of
+from lamina.store import tree_changes
 from lamina.store.tables import allocations, gpus, hosts, inventories, provider_aggregates, provider_traits, providers
+from lamina.store.tree_changes import What
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,15 +134,17 @@ def _has(column: sa.Column[str], choice: Set[str]) -> sa.ColumnElement[bool]:
     return providers.c.id.in_(sa.select(column.table.c.provider_id).where(column.in_(choice)))
 
 
-def bump_generation(tx: sa.Connection, provider_id: str, expected: int, now: float) -> int:
+def bump_generation(tx: sa.Connection, provider_id: str, expected: int, now: float, what: What = What.SHAPE) -> int:
     """Raise the generation if it is still `expected`, and give the new one. Raises `ConcurrentUpdate`."""
-    matched = tx.execute(
+    root_id = tx.scalar(
         sa.update(providers)
         .where(providers.c.id == provider_id, providers.c.generation == expected)
         .values(generation=expected + 1, updated_at=now)
-    ).rowcount
-    if matched == 0:
+        .returning(providers.c.root_id)
+    )
+    if root_id is None:
         raise ConcurrentUpdate(f"resource provider generation conflict: {provider_id} is no longer at generation {expected}")
+    tree_changes.note(tx, [root_id], what)
     return expected + 1
 
 
@@ -156,6 +160,7 @@ def create(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
     row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": root_id}
     try:
         tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
+        tree_changes.note(tx, [root_id], What.SHAPE)
     except sa.exc.IntegrityError as error:
         raise ConcurrentUpdate(f"resource provider {name}: its name, its uuid or its parent was changed by somebody else") from error
 
@@ -186,6 +191,7 @@ def update(
         raise AlreadyExists(f"Conflicting resource provider name: {name} already exists.")
     try:
         tx.execute(sa.update(providers).where(providers.c.id == provider_id).values(name=name, updated_at=now))
+        tree_changes.note(tx, [old.root_id], What.SHAPE)
     except sa.exc.IntegrityError as error:
         raise AlreadyExists(f"Conflicting resource provider name: {name} already exists.") from error
     if not isinstance(parent_id, _Unchanged) and parent_id != old.parent_id:
@@ -208,11 +214,13 @@ def _move(tx: sa.Connection, moved: Provider, parent_id: str | None) -> None:
         raise BadRequest("creating loop in the provider tree is not allowed.")
     tx.execute(sa.update(providers).where(providers.c.id == moved.id).values(parent_id=parent_id))
     tx.execute(sa.update(providers).where(providers.c.id.in_(below)).values(root_id=new_root))
+    tree_changes.note(tx, roots, What.SHAPE)
 
 
 def delete(tx: sa.Connection, provider_id: str) -> None:
     """Raises `NotFound`, `ProviderHasChildren`, `ProviderInUse` (also where one of Lamina's hosts or GPUs is behind it)."""
-    if tx.scalar(sa.select(providers.c.id).where(providers.c.id == provider_id).with_for_update()) is None:
+    root_id = tx.scalar(sa.select(providers.c.root_id).where(providers.c.id == provider_id).with_for_update())
+    if root_id is None:
         raise NotFound(f"No resource provider with uuid {provider_id} found")
     if tx.scalar(sa.select(providers.c.id).where(providers.c.parent_id == provider_id).limit(1)) is not None:
         raise ProviderHasChildren(f"Unable to delete parent resource provider {provider_id}: It has child resource providers.")
@@ -224,6 +232,7 @@ def delete(tx: sa.Connection, provider_id: str) -> None:
     for table in (inventories, provider_traits, provider_aggregates):
         tx.execute(sa.delete(table).where(table.c.provider_id == provider_id))
     tx.execute(sa.delete(providers).where(providers.c.id == provider_id))
+    tree_changes.note(tx, [root_id], What.SHAPE)
 
 
 def set_inventories(tx: sa.Connection, provider: Provider, wanted: Mapping[str, Inventory], *, now: float) -> int:
@@ -260,6 +269,7 @@ def set_aggregates(tx: sa.Connection, provider: Provider, wanted: Set[str], *, r
     """
     if not raise_generation:
         _replace(tx, provider, provider_aggregates.c.aggregate_id, provider.aggregates, wanted)
+        tree_changes.note(tx, [provider.root_id], What.SHAPE)
         return provider.generation
     return _set(tx, provider, provider_aggregates.c.aggregate_id, provider.aggregates, wanted, now)
 

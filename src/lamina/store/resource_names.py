@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from lamina.model import resources
 from lamina.model.errors import AlreadyExists, BadRequest, InUse, NotFound
-from lamina.store.tables import allocations, inventories, provider_traits, resource_classes, traits
+from lamina.store import tree_changes
+from lamina.store.tables import allocations, inventories, provider_traits, providers, resource_classes, traits
+from lamina.store.tree_changes import What
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Names:
         self._must_be_custom(tx, name, "update")
         self.create(tx, wanted)
         for column in self.holders:
+            having = sa.select(column.table.c.provider_id).where(column == name)
+            tree_changes.note(tx, tx.scalars(sa.select(providers.c.root_id).where(providers.c.id.in_(having)).distinct()), What.SHAPE)
             tx.execute(sa.update(column.table).where(column == name).values({column.name: wanted}))
         tx.execute(sa.delete(self.table).where(self.table.c.name == name))
 

@@ -18,7 +18,7 @@ metadata = sa.MetaData(
     }
 )
 
-#: numbers that only grow: the epoch of fences
+#: numbers that only grow: the epoch of fences, the number of changes to provider trees
 counters = Table("counters", metadata, Column("name", sa.String(64), primary_key=True), Column("value", sa.BigInteger, nullable=False))
 
 # ---------------------------------------------------------------------------------------------------- identity
@@ -133,6 +133,15 @@ allocations = Table(
     Column("used", sa.Integer, nullable=False),
     PrimaryKeyConstraint("consumer_id", "provider_id", "resource_class"),
     CheckConstraint("used > 0", name="used_positive"),
+)
+
+#: the numbers of the last commits that changed a tree: its usage (the last of all), its shape; roots that are gone stay
+tree_changes = Table(
+    "tree_changes",
+    metadata,
+    Column("root_id", sa.String(36), primary_key=True),
+    Column("usage", sa.BigInteger, nullable=False, index=True),
+    Column("shape", sa.BigInteger, nullable=False),
 )
 
 # ---------------------------------------------------------------------------------------------------- hosts

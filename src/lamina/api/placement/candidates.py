@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lamina.api.placement import queries
 from lamina.api.placement.answers import BadValue, MissingValue, at_least, reply, route
 from lamina.api.routing import Reply, Request
 from lamina.model.errors import BadRequest
-from lamina.model.providers import Candidate, Provider, ProviderTree
+from lamina.model.providers import Candidate
 from lamina.model.requests import MOST_GROUPS, CandidateRequest, RequestGroup
-from lamina.scheduling.candidates import candidates
-from lamina.store import providers
 
 #: most candidates of one answer, whatever the caller's limit
 MOST_CANDIDATES = 1000
@@ -34,23 +33,22 @@ def index(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         names = {trait for g in wanted.groups for trait in frozenset().union(g.forbidden, *g.required)}
         queries.must_exist(tx, wanted.total(), names | wanted.root_required | wanted.root_forbidden)
-        trees = providers.load_trees(tx)
-    world = {p.id: p for tree in trees for p in tree.providers}
-    found = candidates(trees, wanted)
+        request.plane.index.refresh(tx)
+    found = request.plane.index.candidates(wanted)
     if not at_least(request, 29):
-        found = (one for one in found if _flat(one, world))
-    kept = [one for _, one in zip(range(limit), found, strict=False)]
+        found = (one for one in found if _flat(request, one))
+    kept = list(itertools.islice(found, limit))
     plain = {
         "allocation_requests": [_shown(request, one) for one in kept],
-        "provider_summaries": _summaries(request, wanted, trees, kept),
+        "provider_summaries": _summaries(request, wanted, kept),
     }
     return reply(request, plain)
 
 
-def _flat(candidate: Candidate, world: Mapping[str, Provider]) -> bool:
+def _flat(request: Request, candidate: Candidate) -> bool:
     """Whether no two providers are of one tree: callers before 1.29 know nothing of trees."""
-    roots = [world[provider_id].root_id for provider_id in candidate.allocations]
-    return len(set(roots)) == len(roots)
+    roots = {tree.root.id for p in candidate.allocations if (tree := request.plane.index.tree_of(p)) is not None}
+    return len(roots) == len(candidate.allocations)
 
 
 def _limit(request: Request) -> int:
@@ -189,17 +187,14 @@ def _shown(request: Request, candidate: Candidate) -> dict[str, Any]:
     return plain
 
 
-def _summaries(
-    request: Request, wanted: CandidateRequest, trees: Sequence[ProviderTree], kept: Sequence[Candidate]
-) -> dict[str, dict[str, Any]]:
+def _summaries(request: Request, wanted: CandidateRequest, kept: Sequence[Candidate]) -> dict[str, dict[str, Any]]:
     """The providers of the candidates, from 1.29 on with everything in their trees; from 1.27 on with every class."""
     asked = wanted.total()
     named = {provider_id for one in kept for provider_id in one.allocations}
     summary: dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
-    for tree in trees:
-        if not any(p.id in named for p in tree.providers):
-            continue
+    trees = {tree.root.id: tree for p in named if (tree := request.plane.index.tree_of(p)) is not None}
+    for tree in sorted(trees.values(), key=lambda tree: tree.root.name):
         for provider in tree.providers:
             if provider.id not in named and not at_least(request, 29):
                 continue

@@ -1,0 +1,100 @@
+"""Whole provider trees with the hosts and GPUs behind them, read together: what an index holds of each.
+
+Every provider's generation is read before what it protects, so a snapshot is never newer than the generation it shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import sqlalchemy as sa
+
+from lamina.model.gpus import Gpu, Layout
+from lamina.model.providers import ProviderTree, trees_of
+from lamina.store import hosts, providers
+from lamina.store.hosts import MOST_NAMED, GpuRecord, Host
+from lamina.store.tables import allocations
+from lamina.store.tables import gpus as gpus_table
+from lamina.store.tables import hosts as hosts_table
+from lamina.store.tables import providers as providers_table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuSnapshot:
+    """A GPU on which vGPUs can be made, and what stands on it."""
+
+    record: GpuRecord
+    layout: Layout
+
+    @property
+    def gpu(self) -> Gpu:
+        return self.record.gpu
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One tree; ``host`` is None where no host of Lamina's is behind it, ``gpus`` are by provider id."""
+
+    tree: ProviderTree
+    host: Host | None = None
+    gpus: Mapping[str, GpuSnapshot] = dataclasses.field(default_factory=dict)
+
+
+def load(tx: sa.Connection, root_ids: Collection[str] | None = None) -> list[Snapshot]:
+    """The snapshots of these trees, or of all; those that are gone are left out. In eight queries."""
+    if root_ids is not None and len(root_ids) > MOST_NAMED:
+        return [s for s in load(tx) if s.tree.root.id in root_ids]
+    roots: sa.ColumnElement[bool] = sa.true()
+    behind, cards = sa.select(hosts_table), sa.select(gpus_table)
+    if root_ids is not None:
+        roots = providers_table.c.root_id.in_(root_ids)
+        behind = behind.where(hosts_table.c.provider_id.in_(root_ids))
+        named = sa.select(hosts_table.c.name).where(hosts_table.c.provider_id.in_(root_ids))
+        cards = cards.where(gpus_table.c.host.in_(named))
+    trees = trees_of(providers.load(tx, roots))
+    host_of = {host.provider_id: host for host in hosts.listed(tx, behind)}
+    records = [r for r in hosts.gpus_listed(tx, cards) if r.provider_id is not None and r.present]
+    layouts = hosts.layouts(tx, records)
+    gpus: dict[str, dict[str, GpuSnapshot]] = {}
+    for record in records:
+        if record.provider_id is not None:
+            gpus.setdefault(record.host, {})[record.provider_id] = GpuSnapshot(record, layouts[record.provider_id])
+    snapshots = []
+    for tree in trees:
+        host = host_of.get(tree.root.id)
+        snapshots.append(Snapshot(tree, host, gpus.get(host.name, {}) if host is not None else {}))
+    return snapshots
+
+
+def with_usage(tx: sa.Connection, old: Collection[Snapshot]) -> list[Snapshot]:
+    """The same trees with what is used of them now; everything else of a snapshot is taken over. In three queries."""
+    roots = [s.tree.root.id for s in old]
+    members = providers_table.c.root_id.in_(roots)
+    heads = {
+        row.id: row
+        for row in tx.execute(
+            sa.select(providers_table.c.id, providers_table.c.generation, providers_table.c.updated_at).where(members)
+        )
+    }
+    key = (allocations.c.provider_id, allocations.c.resource_class)
+    within = allocations.c.provider_id.in_(sa.select(providers_table.c.id).where(members))
+    used: dict[str, dict[str, int]] = {}
+    for provider_id, name, amount in tx.execute(sa.select(*key, sa.func.sum(allocations.c.used)).where(within).group_by(*key)):
+        used.setdefault(provider_id, {})[name] = int(amount)
+    layouts = hosts.layouts(tx, [g.record for s in old for g in s.gpus.values()])
+    fresh = []
+    for snapshot in old:
+        members_now = tuple(
+            dataclasses.replace(
+                p,
+                generation=heads[p.id].generation,
+                updated_at=heads[p.id].updated_at,
+                used=dict.fromkeys(p.inventories, 0) | used.get(p.id, {}),
+            )
+            for p in snapshot.tree.providers
+            if p.id in heads
+        )
+        gpus = {provider_id: GpuSnapshot(g.record, layouts[provider_id]) for provider_id, g in snapshot.gpus.items()}
+        fresh.append(Snapshot(ProviderTree(members_now), snapshot.host, gpus))
+    return fresh
