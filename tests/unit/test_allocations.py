@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Mapping
 
@@ -46,7 +47,7 @@ def stock(tx: sa.Connection, provider_id: str, **totals: int) -> None:
     providers.set_inventories(tx, providers.get(tx, provider_id), {n: Inventory(t) for n, t in totals.items()}, now=NOW)
 
 
-def hold(tx: sa.Connection, consumer: str, wanted: allocations.Amounts, generation: int | None = None, **more: Mapping[str, int]) -> None:
+def hold(tx: sa.Connection, consumer: str, wanted: allocations.Amounts, generation: int | None = None, **more: Mapping[str, Provider]) -> None:
     allocations.replace(
         tx, consumer, wanted, project_id="p", user_id="u", consumer_type="INSTANCE", consumer_generation=generation, now=NOW, **more
     )
@@ -124,11 +125,12 @@ def test_generations_of_consumers_and_providers_are_compared(db: Database) -> No
         hold(tx, "c", {"gpu1": {"VGPU": 1}})
     with pytest.raises(ConcurrentUpdate, match="expected null but got 1"), db.write() as tx:
         hold(tx, "d", {"gpu1": {"VGPU": 1}}, 1)
-    stale = provider(db, "gpu1").generation - 1
+    now = provider(db, "gpu1")
+    stale = dataclasses.replace(now, generation=now.generation - 1)
     with pytest.raises(ConcurrentUpdate, match="gpu1"), db.write() as tx:
-        hold(tx, "d", {"gpu1": {"VGPU": 1}}, provider_generations={"gpu1": stale})
+        hold(tx, "d", {"gpu1": {"VGPU": 1}}, known={"gpu1": stale})
     with db.write() as tx:
-        hold(tx, "d", {"gpu1": {"VGPU": 1}}, provider_generations={"gpu1": stale + 1})
+        hold(tx, "d", {"gpu1": {"VGPU": 1}}, known={"gpu1": now})
 
 
 def test_a_consumer_with_nothing_is_gone(db: Database) -> None:
@@ -195,13 +197,13 @@ def test_one_of_many_threads_gets_the_last_unit(db: Database) -> None:
 
 
 def test_of_threads_that_decided_on_one_generation_one_writes(db: Database) -> None:
-    seen = provider(db, "gpu1").generation
+    seen = provider(db, "gpu1")
     outcomes: list[str] = []
 
     def claim(consumer: str) -> None:
         try:
             with db.write() as tx:
-                hold(tx, consumer, {"gpu1": {"VGPU": 1}}, provider_generations={"gpu1": seen})
+                hold(tx, consumer, {"gpu1": {"VGPU": 1}}, known={"gpu1": seen})
             outcomes.append("won")
         except LaminaError as error:
             outcomes.append(error.code)

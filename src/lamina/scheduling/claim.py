@@ -98,9 +98,7 @@ def claim(tx: sa.Connection, wanted: filters.Wanted, payer: Payer, *, now: float
         user_id=payer.user_id,
         consumer_type=payer.consumer_type,
         consumer_generation=allocations.ANY,
-        provider_generations={
-            p.id: p.generation for p in trees[choice.host.provider_id].providers if p.id in choice.candidate.allocations
-        },
+        known=trees[choice.host.provider_id].by_id(),
         now=now,
     )
     planned = [_planned(records[placed.provider_id], placed, payer, index, now) for index, placed in enumerate(choice.placed)]

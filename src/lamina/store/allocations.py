@@ -59,20 +59,29 @@ class Replacement:
     generation: int | _Any | None = ANY
 
 
+_HELD = (
+    sa.select(consumers, allocations.c.provider_id, allocations.c.resource_class, allocations.c.used)
+    .join_from(consumers, allocations, isouter=True)
+    .where(consumers.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(consumers.c.id, allocations.c.provider_id, allocations.c.resource_class)
+)
+_HELD_LOCKED = _HELD.with_for_update(of=consumers)
+
+
 def find(tx: sa.Connection, consumer_ids: Iterable[str], *, lock: bool = False) -> dict[str, Consumer]:
     """Those of the consumers who hold something, with what they hold.
 
     With `lock` they stay as they are to the end of the transaction; a generation alone would not tell a consumer from
     one of the same id that was removed and made anew.
     """
-    ids = sorted(set(consumer_ids))
-    held: dict[str, dict[str, dict[str, int]]] = {consumer_id: {} for consumer_id in ids}
-    query = sa.select(consumers).where(consumers.c.id.in_(ids)).order_by(consumers.c.id)
-    rows = tx.execute(query.with_for_update() if lock else query).all()
-    order = (allocations.c.provider_id, allocations.c.resource_class)
-    for row in tx.execute(sa.select(allocations).where(allocations.c.consumer_id.in_(ids)).order_by(*order)):
-        held[row.consumer_id].setdefault(row.provider_id, {})[row.resource_class] = row.used
-    return {r.id: Consumer(r.id, r.project_id, r.user_id, r.type, r.generation, held[r.id]) for r in rows}
+    found: dict[str, Consumer] = {}
+    held: dict[str, dict[str, dict[str, int]]] = {}
+    for row in tx.execute(_HELD_LOCKED if lock else _HELD, {"ids": sorted(set(consumer_ids))}):
+        if row.id not in found:
+            found[row.id] = Consumer(row.id, row.project_id, row.user_id, row.type, row.generation, held.setdefault(row.id, {}))
+        if row.provider_id is not None:
+            held[row.id].setdefault(row.provider_id, {})[row.resource_class] = row.used
+    return found
 
 
 def of_consumer(tx: sa.Connection, consumer_id: str) -> Consumer | None:
@@ -125,35 +134,37 @@ def replace(
     user_id: str,
     consumer_type: str | None,
     consumer_generation: int | _Any | None = ANY,
-    provider_generations: Mapping[str, int] | None = None,
+    known: Mapping[str, Provider] | None = None,
     now: float,
 ) -> None:
     """Make `wanted` everything that one consumer holds; see `replace_many`."""
     replacement = Replacement(consumer_id, wanted, project_id, user_id, consumer_type, consumer_generation)
-    replace_many(tx, [replacement], provider_generations=provider_generations, now=now)
+    replace_many(tx, [replacement], known=known, now=now)
 
 
 def replace_many(
-    tx: sa.Connection, replacements: Sequence[Replacement], *, provider_generations: Mapping[str, int] | None = None, now: float
+    tx: sa.Connection, replacements: Sequence[Replacement], *, known: Mapping[str, Provider] | None = None, now: float
 ) -> None:
     """Replace what several consumers hold, all or nothing, each consumer at most once.
 
-    `provider_generations` are those that the caller decided on. Raises `BadRequest` for a provider that does not exist,
-    `Conflict` for what does not fit, `ConcurrentUpdate` where a consumer or a provider has changed.
+    `known` are the providers that the caller decided on, by id; others are read. Raises `BadRequest` for a provider that
+    does not exist, `Conflict` for what does not fit, `ConcurrentUpdate` where a consumer or a provider has changed.
     """
     before = find(tx, (r.consumer_id for r in replacements), lock=True)
     for replacement in replacements:
         _must_be_at(replacement, before.get(replacement.consumer_id))
     freed = _sum(consumer.allocations for consumer in before.values())
     touched = sorted(freed.keys() | {provider_id for r in replacements for provider_id in r.allocations})
-    known = {p.id: p for p in providers.load(tx, providers_table.c.id.in_(touched))} if touched else {}
+    known = known or {}
+    unknown = [provider_id for provider_id in touched if provider_id not in known]
+    if unknown:
+        known = {**known, **providers.stock(tx, unknown)}
     for replacement in replacements:
         _must_exist(replacement, known)
     _must_fit(replacements, known, freed)
 
     for provider_id in touched:
-        expected = (provider_generations or {}).get(provider_id, known[provider_id].generation)
-        providers.bump_generation(tx, provider_id, expected, now, What.USAGE)
+        providers.bump_generation(tx, provider_id, known[provider_id].generation, now, What.USAGE)
     if before:
         tx.execute(sa.delete(allocations).where(allocations.c.consumer_id.in_(before)))
     for replacement in sorted(replacements, key=lambda r: r.consumer_id):
@@ -226,6 +237,10 @@ def _must_fit(replacements: Sequence[Replacement], known: Mapping[str, Provider]
                 taken[key] = taken.get(key, 0) + amount
 
 
+_NEW_CONSUMER = sa.insert(consumers)
+_NEW_ALLOCATIONS = sa.insert(allocations)
+
+
 def _write(tx: sa.Connection, replacement: Replacement, before: Consumer | None) -> None:
     consumer_id = replacement.consumer_id
     rows = [
@@ -247,12 +262,12 @@ def _write(tx: sa.Connection, replacement: Replacement, before: Consumer | None)
         if matched == 0:
             raise ConcurrentUpdate(f"consumer generation conflict: {consumer_id} is no longer at generation {before.generation}")
     if rows:
-        tx.execute(sa.insert(allocations), rows)
+        tx.execute(_NEW_ALLOCATIONS, rows)
 
 
 def _insert_consumer(tx: sa.Connection, row: Mapping[str, str]) -> None:
     try:
-        tx.execute(sa.insert(consumers).values(**row, generation=1))
+        tx.execute(_NEW_CONSUMER, {**row, "generation": 1})
     except sa.exc.IntegrityError as error:
         raise ConcurrentUpdate(f"consumer generation conflict: {row['id']} was made by somebody else just now") from error
 

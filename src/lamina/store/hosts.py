@@ -236,6 +236,8 @@ def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
 def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout]:
     """Provider id -> what stands or is planned on it, of the GPUs that have a provider, in one query."""
     known = {record.provider_id: record for record in records if record.provider_id is not None}
+    if not known:
+        return {}
     standing: dict[str, list[str]] = {}
     query = sa.select(vgpus.c.provider_id, vgpus.c.type).order_by(vgpus.c.created_at, vgpus.c.uuid)
     for provider_id, name in tx.execute(query.where(vgpus.c.provider_id.in_(known)) if len(known) < MOST_NAMED else query):

@@ -91,6 +91,33 @@ def load(tx: sa.Connection, where: sa.ColumnElement[bool] | None = None) -> list
     ]
 
 
+_USED = (
+    sa.select(sa.func.sum(allocations.c.used))
+    .where(allocations.c.provider_id == providers.c.id, allocations.c.resource_class == inventories.c.resource_class)
+    .scalar_subquery()
+)
+_STOCK = (
+    sa.select(providers.c.id, providers.c.name, providers.c.generation, providers.c.root_id, _USED, inventories)
+    .join_from(providers, inventories, isouter=True)
+    .where(providers.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+
+
+def stock(tx: sa.Connection, provider_ids: Iterable[str]) -> dict[str, Provider]:
+    """These providers by id, as far as claims are judged by them: inventories and what is used of them. In one query."""
+    heads: dict[str, tuple[str, str, int, str]] = {}
+    stocked: dict[str, dict[str, Inventory]] = {}
+    used: dict[str, dict[str, int]] = {}
+    for row in tx.execute(_STOCK, {"ids": list(provider_ids)}):
+        heads[row[0]] = (row[0], row[1], row[2], row[3])
+        if row.resource_class is not None:
+            stocked.setdefault(row[0], {})[row.resource_class] = Inventory(*row[7:])
+            used.setdefault(row[0], {})[row.resource_class] = int(row[4] or 0)
+    return {
+        key: Provider(*head, inventories=stocked.get(key, {}), used=used.get(key, {})) for key, head in heads.items()
+    }
+
+
 def _sets(tx: sa.Connection, query: sa.Select[Any]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for provider_id, value in tx.execute(query):
@@ -134,14 +161,17 @@ def _has(column: sa.Column[str], choice: Set[str]) -> sa.ColumnElement[bool]:
     return providers.c.id.in_(sa.select(column.table.c.provider_id).where(column.in_(choice)))
 
 
+_RAISED = (
+    sa.update(providers)
+    .where(providers.c.id == sa.bindparam("of_id"), providers.c.generation == sa.bindparam("expected"))
+    .values(generation=sa.bindparam("expected") + 1, updated_at=sa.bindparam("now"))
+    .returning(providers.c.root_id)
+)
+
+
 def bump_generation(tx: sa.Connection, provider_id: str, expected: int, now: float, what: What = What.SHAPE) -> int:
     """Raise the generation if it is still `expected`, and give the new one. Raises `ConcurrentUpdate`."""
-    root_id = tx.scalar(
-        sa.update(providers)
-        .where(providers.c.id == provider_id, providers.c.generation == expected)
-        .values(generation=expected + 1, updated_at=now)
-        .returning(providers.c.root_id)
-    )
+    root_id = tx.scalar(_RAISED, {"of_id": provider_id, "expected": expected, "now": now})
     if root_id is None:
         raise ConcurrentUpdate(f"resource provider generation conflict: {provider_id} is no longer at generation {expected}")
     tree_changes.note(tx, [root_id], what)

@@ -67,29 +67,31 @@ def load(tx: sa.Connection, root_ids: Collection[str] | None = None) -> list[Sna
     return snapshots
 
 
+_HEAD = (providers_table.c.id, providers_table.c.generation, providers_table.c.updated_at)
+_USAGE = (
+    sa.select(*_HEAD, allocations.c.resource_class, sa.func.sum(allocations.c.used))
+    .join_from(providers_table, allocations, isouter=True)
+    .where(providers_table.c.root_id.in_(sa.bindparam("roots", expanding=True)))
+    .group_by(*_HEAD, allocations.c.resource_class)
+)
+
+
 def with_usage(tx: sa.Connection, old: Collection[Snapshot]) -> list[Snapshot]:
-    """The same trees with what is used of them now; everything else of a snapshot is taken over. In three queries."""
-    roots = [s.tree.root.id for s in old]
-    members = providers_table.c.root_id.in_(roots)
-    heads = {
-        row.id: row
-        for row in tx.execute(
-            sa.select(providers_table.c.id, providers_table.c.generation, providers_table.c.updated_at).where(members)
-        )
-    }
-    key = (allocations.c.provider_id, allocations.c.resource_class)
-    within = allocations.c.provider_id.in_(sa.select(providers_table.c.id).where(members))
+    """The same trees with what is used of them now; everything else of a snapshot is taken over. In two queries."""
+    heads: dict[str, tuple[int, float]] = {}
     used: dict[str, dict[str, int]] = {}
-    for provider_id, name, amount in tx.execute(sa.select(*key, sa.func.sum(allocations.c.used)).where(within).group_by(*key)):
-        used.setdefault(provider_id, {})[name] = int(amount)
+    for provider_id, generation, updated_at, name, amount in tx.execute(_USAGE, {"roots": [s.tree.root.id for s in old]}):
+        heads[provider_id] = generation, updated_at
+        if name is not None:
+            used.setdefault(provider_id, {})[name] = int(amount)
     layouts = hosts.layouts(tx, [g.record for s in old for g in s.gpus.values()])
     fresh = []
     for snapshot in old:
         members_now = tuple(
             dataclasses.replace(
                 p,
-                generation=heads[p.id].generation,
-                updated_at=heads[p.id].updated_at,
+                generation=heads[p.id][0],
+                updated_at=heads[p.id][1],
                 used=dict.fromkeys(p.inventories, 0) | used.get(p.id, {}),
             )
             for p in snapshot.tree.providers

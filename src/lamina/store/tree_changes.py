@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from lamina.store.tables import counters, tree_changes
 
-_COUNTER = "tree_changes"
 #: the execution option of a writing connection that holds what its transaction has changed: root id -> `What`
 NOTES = "lamina_tree_changes"
 
@@ -27,6 +26,16 @@ class What(enum.IntEnum):
     USAGE = 1
     #: its providers, their inventories, traits and aggregates, the host and the GPUs behind it
     SHAPE = 2
+
+
+_COUNTER = "tree_changes"
+_NEXT = sa.update(counters).where(counters.c.name == _COUNTER).values(value=counters.c.value + 1).returning(counters.c.value)
+_OF_ROOT = sa.update(tree_changes).where(tree_changes.c.root_id == sa.bindparam("of_root"))
+_CHANGED = {
+    What.USAGE: _OF_ROOT.values(usage=sa.bindparam("number")),
+    What.SHAPE: _OF_ROOT.values(usage=sa.bindparam("number"), shape=sa.bindparam("number")),
+}
+_SINCE = sa.select(tree_changes).where(tree_changes.c.usage > sa.bindparam("known"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,12 +55,10 @@ def number(tx: sa.Connection, notes: dict[str, What]) -> None:
     """Give the noted changes their number. Called once, when nothing else is left to do before the commit."""
     if not notes:
         return
-    counted = sa.update(counters).where(counters.c.name == _COUNTER).values(value=counters.c.value + 1)
-    value = tx.scalar(counted.returning(counters.c.value))
+    value = tx.scalar(_NEXT)
     for root_id, what in sorted(notes.items()):
-        numbers = {"usage": value, "shape": value} if what is What.SHAPE else {"usage": value}
-        if tx.execute(sa.update(tree_changes).where(tree_changes.c.root_id == root_id).values(numbers)).rowcount == 0:
-            tx.execute(sa.insert(tree_changes).values(root_id=root_id, usage=value, shape=value))
+        if tx.execute(_CHANGED[what], {"of_root": root_id, "number": value}).rowcount == 0:
+            tx.execute(sa.insert(tree_changes).values(root_id=root_id, usage=value, shape=value if what is What.SHAPE else 0))
 
 
 def newest(tx: sa.Connection) -> int:
@@ -61,6 +68,6 @@ def newest(tx: sa.Connection) -> int:
 
 def since(tx: sa.Connection, known: int) -> tuple[int, list[TreeChange]]:
     """What changed after the number `known`, and the number to ask with the next time."""
-    rows = tx.execute(sa.select(tree_changes).where(tree_changes.c.usage > known)).all()
+    rows = tx.execute(_SINCE, {"known": known}).all()
     changes = [TreeChange(row.root_id, What.SHAPE if row.shape > known else What.USAGE) for row in rows]
     return max((row.usage for row in rows), default=known), changes
