@@ -47,7 +47,9 @@ def stock(tx: sa.Connection, provider_id: str, **totals: int) -> None:
     providers.set_inventories(tx, providers.get(tx, provider_id), {n: Inventory(t) for n, t in totals.items()}, now=NOW)
 
 
-def hold(tx: sa.Connection, consumer: str, wanted: allocations.Amounts, generation: int | None = None, **more: Mapping[str, Provider]) -> None:
+def hold(
+    tx: sa.Connection, consumer: str, wanted: allocations.Amounts, generation: int | None = None, **more: Mapping[str, Provider]
+) -> None:
     allocations.replace(
         tx, consumer, wanted, project_id="p", user_id="u", consumer_type="INSTANCE", consumer_generation=generation, now=NOW, **more
     )

@@ -1,4 +1,4 @@
-"""Filters, weighers, the choice of vGPU types, and what Placement is shown of a GPU."""
+"""Filters, policies, the choice of vGPU types, and what Placement is shown of a GPU."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from lamina.model import capacity, partitioners
 from lamina.model.errors import NoValidHost
 from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
+from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, Inventory, Provider, ProviderTree
 from lamina.model.requests import CandidateRequest, RequestGroup
-from lamina.scheduling import candidates, claim, filters, vgpus, weighers
+from lamina.scheduling import candidates, choice, filters, vgpus
+from lamina.scheduling.field import Field
 from lamina.scheduling.filters import HostState, Wanted
+from lamina.store.hosts import GpuRecord, Host
+from lamina.store.snapshots import GpuSnapshot, Snapshot
 
 SMALL = VgpuType("11", "nvidia-11", 512, 4)
 LARGE = VgpuType("12", "nvidia-12", 1024, 2)
@@ -59,12 +63,23 @@ def request(amount: int = 1, *, required: tuple[str, ...] = (), forbidden: froze
     return CandidateRequest((RequestGroup("", {"VCPU": 1, "VGPU": amount}, wanted, forbidden),))
 
 
-def choose(names: dict[str, Layout], wanted: Wanted, card: Gpu | None = None) -> claim.Choice:
-    card = card or gpu()
-    trees = {f"{name}-id": tree(name, card, layout) for name, layout in names.items()}
-    gpus = {f"{name}-gpu": card for name in names}
-    layouts = {f"{name}-gpu": layout for name, layout in names.items()}
-    return claim.choose([host(name) for name in names], trees, gpus, layouts, wanted)
+def snapshot(name: str, card: Gpu, layout: Layout, **changes: object) -> Snapshot:
+    facts: dict[str, object] = {field.name: None for field in dataclasses.fields(Host)}
+    facts |= {"name": name, "provider_id": f"{name}-id", "zone": "nova", "enabled": True, "networks": []}
+    recorded = Host(**facts | changes)  # type: ignore[arg-type]
+    record = GpuRecord(name, card.address, f"{name}-gpu", card, (), present=True)
+    return Snapshot(tree(name, card, layout), recorded, {f"{name}-gpu": GpuSnapshot(record, layout)})
+
+
+def field(names: dict[str, Layout], card: Gpu | None = None) -> Field:
+    made = Field()
+    for name, layout in names.items():
+        made.put(snapshot(name, card or gpu(), layout))
+    return made
+
+
+def choose(names: dict[str, Layout], wanted: Wanted, policy: PolicyName = PolicyName.SPREAD) -> choice.Choice:
+    return choice.choose(field(names), wanted, policy)
 
 
 @pytest.mark.parametrize(
@@ -81,38 +96,73 @@ def choose(names: dict[str, Layout], wanted: Wanted, card: Gpu | None = None) ->
     ],
 )
 def test_each_filter_says_why(state: HostState, wanted: Wanted, reason: str | None) -> None:
-    passed, reasons = filters.passing([state], wanted)
-    assert (passed, reasons) == (([state], {}) if reason is None else ([], {"a": reason}))
+    assert filters.why_not(state, wanted) == reason
 
 
-def test_the_emptiest_host_comes_first_and_the_last_resort_last() -> None:
-    card = gpu()
-    layouts = {"full": Layout((SMALL,) * 3), "half": Layout((SMALL,) * 2), "empty": Layout()}
-    trees = {f"{name}-id": tree(name, card, layout) for name, layout in layouts.items()}
-    hosts = [host(name) for name in layouts]
-    assert [h.name for h in weighers.spread(hosts, trees, Wanted(request()))] == ["empty", "half", "full"]
-    assert [h.name for h in weighers.spread(hosts, trees, Wanted(request(), last_resort="empty"))] == ["half", "full", "empty"]
+@pytest.mark.parametrize(
+    ("policy", "order"),
+    [
+        (PolicyName.SPREAD, ["empty", "half", "most"]),
+        (PolicyName.PACK, ["most", "half", "empty"]),
+        (PolicyName.BEST_FIT, ["most", "half", "empty"]),
+        (PolicyName.FIRST_FIT, ["empty", "half", "most"]),
+    ],
+)
+def test_policies_order_hosts(policy: PolicyName, order: list[str]) -> None:
+    names = {"most": Layout((SMALL,) * 3), "half": Layout((SMALL,) * 2), "empty": Layout()}
+    for place, first in enumerate(order):
+        wanted = Wanted(request(), excluded=frozenset(order[:place]))
+        assert choose(names, wanted, policy).host.name == first
+    last = choose(names, Wanted(request(), last_resort=order[0]), policy)
+    assert last.host.name == order[1]
+    assert choose({order[0]: names[order[0]]}, Wanted(request(), last_resort=order[0]), policy).host.name == order[0]
+
+
+def test_hosts_that_change_are_scored_anew() -> None:
+    hosts = field({"a": Layout((SMALL,)), "b": Layout()})
+    assert choice.choose(hosts, Wanted(request()), PolicyName.SPREAD).host.name == "b"
+    hosts.put(snapshot("b", gpu(), Layout((SMALL,) * 2)))
+    assert choice.choose(hosts, Wanted(request()), PolicyName.SPREAD).host.name == "a"
+    hosts.remove("a-id")
+    assert choice.choose(hosts, Wanted(request()), PolicyName.SPREAD).host.name == "b"
+    hosts.remove("b-id")
+    with pytest.raises(NoValidHost, match="there is no host"):
+        choice.choose(hosts, Wanted(request()), PolicyName.SPREAD)
+
+
+def test_fragmentation_keeps_the_size_that_others_will_ask_for() -> None:
+    """An empty GPU serves large ones; a small one goes where the card is bound to small ones already."""
+    large, small = request(required=("CUSTOM_NVIDIA_12",)), request(required=("CUSTOM_NVIDIA_11",))
+    hosts = field({"a": Layout(), "b": Layout((SMALL,)), "c": Layout((LARGE,))})
+    hosts.expect([(large, 1.0), (small, 1.0)])
+    assert choice.choose(hosts, Wanted(small), PolicyName.FRAGMENTATION).host.name == "b"
+    assert choice.choose(hosts, Wanted(large), PolicyName.FRAGMENTATION).host.name == "c"
+
+
+def test_a_host_that_is_down_is_passed_over() -> None:
+    with pytest.raises(NoValidHost, match="its compute service is down"):
+        choice.choose(field({"a": Layout()}), Wanted(request()), PolicyName.SPREAD, frozenset({"a"}))
 
 
 def test_the_type_asked_for_by_trait_is_the_type_that_is_made() -> None:
     for trait, vgpu_type in (("CUSTOM_NVIDIA_11", SMALL), ("CUSTOM_NVIDIA_12", LARGE)):
-        choice = choose({"a": Layout()}, Wanted(request(required=(trait,))))
-        assert [p.type for p in choice.placed] == [vgpu_type]
+        found = choose({"a": Layout()}, Wanted(request(required=(trait,))))
+        assert [p.type for p in found.placed] == [vgpu_type]
 
 
 def test_a_gpu_bound_to_a_size_takes_no_other() -> None:
     with pytest.raises(NoValidHost) as caught:
         choose({"a": Layout((SMALL,))}, Wanted(request(required=("CUSTOM_NVIDIA_12",))))
     assert "CUSTOM_NVIDIA_12" in caught.value.message
-    choice = choose({"a": Layout((LARGE,))}, Wanted(request()))
-    assert [p.type for p in choice.placed] == [LARGE], "the standing size is taken, though the other is preferred"
+    found = choose({"a": Layout((LARGE,))}, Wanted(request()))
+    assert [p.type for p in found.placed] == [LARGE], "the standing size is taken, though the other is preferred"
 
 
 def test_foreign_devices_take_room_and_bind_the_size() -> None:
     with pytest.raises(NoValidHost):
         choose({"a": Layout(foreign=(SMALL,) * 4)}, Wanted(request()))
-    choice = choose({"a": Layout(foreign=(LARGE,))}, Wanted(request()))
-    assert [p.type for p in choice.placed] == [LARGE]
+    found = choose({"a": Layout(foreign=(LARGE,))}, Wanted(request()))
+    assert [p.type for p in found.placed] == [LARGE]
 
 
 def test_a_refusal_tells_of_every_host() -> None:

@@ -19,6 +19,7 @@ from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.cli.this_machine import must_serve, this_machine
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
+from lamina.model.policies import PolicyName
 from lamina.model.settings import Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
@@ -72,6 +73,7 @@ def serve(
     hosts: Fleet | ThisMachine | None,
     agents: Agents | None = None,
     *,
+    policy: str,
     service_down: float,
     ready: Callable[[str], None],
 ) -> None:
@@ -91,6 +93,7 @@ def serve(
             public_url=url_of("http", door),
             agents_url=url_of("https", side_door, names[0]) if side_door else None,
             service_down=service_down,
+            policy=PolicyName(policy),
         )
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))

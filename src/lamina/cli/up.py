@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 
 FLEET = "Simulated hosts instead of this machine, described in FILE or in the fleet that comes along."
@@ -20,6 +21,7 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", metavar="HOST:PORT", help="Let hosts of other machines dial in here, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@policy_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(
@@ -29,6 +31,7 @@ def command(
     listen: str,
     agents: str | None,
     advertise: tuple[str, ...],
+    policy: str,
     service_down: float,
     log_level: str,
 ) -> None:
@@ -44,6 +47,7 @@ def command(
         listen,
         Fleet(load_fleet(fleet)) if fleet is not None else ThisMachine(config),
         Agents(agents, advertise) if agents is not None else None,
+        policy=policy,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),
     )

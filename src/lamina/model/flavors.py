@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lamina.model.errors import BadRequest
+from lamina.model.policies import EXTRA_SPEC, PolicyName, parse_policy
 from lamina.model.requests import CandidateRequest, flavor_request
 
 MOST = 2**31 - 1
@@ -48,6 +49,12 @@ class Flavor:
         """What Placement is asked for. Raises `BadRequest` naming the extra spec that is wrong."""
         return flavor_request(self.vcpus, self.memory_mb, self.total_disk_gb, self.extra_specs)
 
+    @property
+    def policy(self) -> PolicyName | None:
+        """The placement policy of its own, if it has one. Raises `BadRequest`."""
+        said = self.extra_specs.get(EXTRA_SPEC)
+        return parse_policy(said, EXTRA_SPEC) if said is not None else None
+
     def checked(self) -> Flavor:
         """This flavor, if a caller may create it. Raises `BadRequest` that says what to mend.
 
@@ -74,6 +81,7 @@ class Flavor:
             raise BadRequest("description: at most 65535 characters")
         _check_extra_specs(self.extra_specs)
         _ = self.request
+        _ = self.policy
         return self
 
     def to_plain(self) -> dict[str, Any]:

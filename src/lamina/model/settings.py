@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from lamina.model.policies import PolicyName
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
@@ -26,6 +28,8 @@ class Settings:
     service_down: float = 60.0
     #: how many hosts are tried for one server before its creation ends in ERROR
     max_attempts: int = 3
+    #: how servers are placed where their flavor has no policy of its own
+    policy: PolicyName = PolicyName.SPREAD
     #: largest JSON body, largest image, in bytes
     max_body: int = 1 << 20
     max_image: int = 1 << 40

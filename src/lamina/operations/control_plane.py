@@ -24,7 +24,7 @@ class ControlPlane:
     clock: Clock
     hosts: Hosts
     runner: Runner[ControlPlane]
-    index: Index = dataclasses.field(default_factory=Index)
+    index: Index
 
     @classmethod
     def assemble(
@@ -40,7 +40,7 @@ class ControlPlane:
     ) -> ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
-        plane = cls(settings, db, clock, hosts, runner)
+        plane = cls(settings, db, clock, hosts, runner, Index(db))
         runner.attach(plane)
         return plane
 

@@ -123,6 +123,7 @@ def _claim(work: CreateWork, tx: sa.Connection) -> claim.Claimed:
     now = work.plane.clock.now()
     claimed = claim.claim(
         tx,
+        work.plane.index,
         Wanted(
             request=work.params.flavor.request,
             zone=work.params.zone,
@@ -131,6 +132,7 @@ def _claim(work: CreateWork, tx: sa.Connection) -> claim.Claimed:
             networks=ports.networks_of(tx, work.subject),
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, work.project_id, work.user_id, work.id),
+        work.params.flavor.policy or work.plane.settings.policy,
         now=now,
         service_down=work.plane.settings.service_down,
     )

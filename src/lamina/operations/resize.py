@@ -107,6 +107,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
     tx.execute(sa.update(vgpus).where(vgpus.c.consumer_id == work.subject).values(consumer_id=params.migration_id))
     claimed = claim.claim(
         tx,
+        work.plane.index,
         Wanted(
             request=params.flavor.request,
             zone=server.pinned_zone,
@@ -116,6 +117,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
             networks=ports.networks_of(tx, work.subject),
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, server.project_id, server.user_id, work.id),
+        params.flavor.policy or work.plane.settings.policy,
         now=now,
         service_down=work.plane.settings.service_down,
     )

@@ -1,28 +1,28 @@
 """The claim: from what a server asks to allocations and planned vGPUs, in one transaction.
 
-Everything is read and written in the caller's transaction, and every provider touched proves by its generation that it
-had not changed; a race therefore ends in `ConcurrentUpdate` and a new look at the candidates, never in over-commit.
+The index names the host. What is taken there is decided on what the caller's transaction reads of it, and every provider
+touched proves by its generation that it had not changed; a race therefore ends in `ConcurrentUpdate` and a new look at
+the index, never in over-commit.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
 from lamina.model import capacity, ids
-from lamina.model.errors import NoValidHost
-from lamina.model.gpus import Gpu, Layout, VgpuState
-from lamina.model.providers import Candidate, ProviderTree
-from lamina.scheduling import candidates, filters, vgpus, weighers
-from lamina.store import allocations, hosts, own_providers, providers
+from lamina.model.errors import ConcurrentUpdate, NoValidHost
+from lamina.model.gpus import VgpuState
+from lamina.model.policies import PolicyName
+from lamina.scheduling import vgpus
+from lamina.scheduling.choice import Choice, choose
+from lamina.scheduling.field import Field
+from lamina.scheduling.filters import Wanted
+from lamina.scheduling.index import Index
+from lamina.store import allocations, hosts, own_providers, snapshots
 from lamina.store.hosts import GpuRecord, Vgpu
 from lamina.store.tables import vgpus as vgpus_table
-
-#: most candidates looked at on one host; more differ only in which of many alike GPUs they name
-MOST_CANDIDATES = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,49 +47,14 @@ class Claimed:
     vgpus: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
-    """Where a server would go."""
-
-    host: filters.HostState
-    candidate: Candidate
-    placed: tuple[vgpus.Placed, ...]
-
-
-def choose(
-    states: Sequence[filters.HostState],
-    trees: Mapping[str, ProviderTree],
-    gpus: Mapping[str, Gpu],
-    layouts: Mapping[str, Layout],
-    wanted: filters.Wanted,
-) -> Choice:
-    """The first host, in the order of the weighers, with a candidate whose GPUs allow it. Pure. Raises `NoValidHost`."""
-    passed, reasons = filters.passing(states, wanted)
-    for state in weighers.spread(passed, trees, wanted):
-        tree = trees[state.provider_id]
-        refused = 0
-        for candidate in itertools.islice(candidates.candidates([tree], wanted.request), MOST_CANDIDATES):
-            placed = vgpus.place(candidate, wanted.request, gpus, layouts)
-            if placed is not None:
-                return Choice(state, candidate, placed)
-            refused += 1
-        if refused:
-            reasons[state.name] = f"no GPU's layout allows it (candidates looked at: {refused})"
-        else:
-            reasons[state.name] = candidates.why_not(tree, wanted.request)
-    raise NoValidHost(reasons)
-
-
-def claim(tx: sa.Connection, wanted: filters.Wanted, payer: Payer, *, now: float, service_down: float) -> Claimed:
+def claim(tx: sa.Connection, index: Index, wanted: Wanted, payer: Payer, policy: PolicyName, *, now: float, service_down: float) -> Claimed:
     """Choose a host and take what the server asks for there. Raises `NoValidHost`, `ConcurrentUpdate`."""
-    known = [h for h in hosts.all_hosts(tx) if wanted.host is None or h.name == wanted.host]
-    states = [
-        filters.HostState(h.name, h.provider_id, h.zone, h.enabled, h.is_up(now, service_down), frozenset(h.networks)) for h in known
-    ]
-    trees = {tree.root.id: tree for tree in providers.load_trees(tx, [s.provider_id for s in states])}
-    records = {r.provider_id: r for r in hosts.gpus_of(tx) if r.provider_id is not None and r.present}
-    layouts = {provider_id: hosts.layout(tx, record) for provider_id, record in records.items()}
-    choice = choose(states, trees, {key: r.gpu for key, r in records.items()}, layouts, wanted)
+    index.refresh()
+    if policy is PolicyName.FRAGMENTATION:
+        index.learn(tx, now)
+    down = hosts.silent(tx, now - service_down)
+    chosen = index.choose(wanted, policy, down)
+    choice = _proved(tx, index, chosen, wanted, policy, down)
     allocations.replace(
         tx,
         payer.consumer_id,
@@ -98,14 +63,27 @@ def claim(tx: sa.Connection, wanted: filters.Wanted, payer: Payer, *, now: float
         user_id=payer.user_id,
         consumer_type=payer.consumer_type,
         consumer_generation=allocations.ANY,
-        known=trees[choice.host.provider_id].by_id(),
+        known=choice.snapshot.tree.by_id(),
         now=now,
     )
-    planned = [_planned(records[placed.provider_id], placed, payer, index, now) for index, placed in enumerate(choice.placed)]
+    records = {provider_id: known.record for provider_id, known in choice.snapshot.gpus.items()}
+    planned = [_planned(records[placed.provider_id], placed, payer, place, now) for place, placed in enumerate(choice.placed)]
     hosts.insert_vgpus(tx, planned)
     for provider_id in sorted({v.provider_id for v in planned}):
         follow_layout(tx, records[provider_id], now)
     return Claimed(choice.host.name, choice.host.zone, tuple(v.uuid for v in planned))
+
+
+def _proved(tx: sa.Connection, index: Index, chosen: Choice, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
+    """The choice anew, on the chosen host alone as this transaction sees it."""
+    field = Field(index.demand)
+    roots = {tree.root.id for p in chosen.candidate.allocations if (tree := index.tree_of(p)) is not None}
+    for snapshot in snapshots.load(tx, roots):
+        field.put(snapshot)
+    try:
+        return choose(field, dataclasses.replace(wanted, host=chosen.host.name), policy, down)
+    except NoValidHost as gone:
+        raise ConcurrentUpdate(f"host {chosen.host.name} has changed since it was chosen") from gone
 
 
 def _planned(record: GpuRecord, placed: vgpus.Placed, payer: Payer, index: int, now: float) -> Vgpu:

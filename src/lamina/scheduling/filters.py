@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from lamina.model.requests import CandidateRequest
 
@@ -68,13 +68,6 @@ def networks(host: HostState, wanted: Wanted) -> str | None:
 FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone, networks)
 
 
-def passing(hosts: Iterable[HostState], wanted: Wanted) -> tuple[list[HostState], dict[str, str]]:
-    """The hosts that every filter lets through, and the reason for each of the others."""
-    passed, reasons = [], {}
-    for host in hosts:
-        reason = next((said for check in FILTERS if (said := check(host, wanted)) is not None), None)
-        if reason is None:
-            passed.append(host)
-        else:
-            reasons[host.name] = reason
-    return passed, reasons
+def why_not(host: HostState, wanted: Wanted) -> str | None:
+    """Why a host is out of the question, or None."""
+    return next((said for check in FILTERS if (said := check(host, wanted)) is not None), None)

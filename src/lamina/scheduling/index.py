@@ -1,4 +1,4 @@
-"""The index: every provider tree, host and GPU layout in memory, as current as the database at the moment of asking.
+"""The index: the field of all hosts, as current as the database at the moment of asking.
 
 A look begins with the numbers of `lamina.store.tree_changes`: trees whose number is new are read again, and nothing else
 is. It decides nothing for good: a claim proves in its own transaction what it found here.
@@ -6,81 +6,95 @@ is. It decides nothing for good: a claim proves in its own transaction what it f
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import threading
 from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from lamina.model.providers import Candidate, Provider, ProviderTree
+from lamina.model.policies import PolicyName
+from lamina.model.providers import Candidate, ProviderTree
 from lamina.model.requests import CandidateRequest
-from lamina.scheduling.candidates import candidates
-from lamina.scheduling.stock import Stock
-from lamina.store import snapshots, tree_changes
+from lamina.scheduling.choice import Choice, choose
+from lamina.scheduling.field import Field
+from lamina.scheduling.filters import Wanted
+from lamina.scheduling.policies import Kind
+from lamina.store import flavors, servers, snapshots, tree_changes
+from lamina.store.database import Database
 from lamina.store.snapshots import Snapshot
-from lamina.store.tree_changes import What
+from lamina.store.tree_changes import TreeChange, What
+
+#: seconds for which what is expected stays as it is
+_LEARN_EVERY = 300.0
 
 
 class Index:
-    """What is known of all trees. Safe for threads."""
+    """One process's field, kept current. Safe for threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, db: Database) -> None:
+        self._db = db
         self._lock = threading.Lock()
         #: the number of the last change that is in here; None before the first look
         self._number: int | None = None
-        self._stock = Stock()
-        self._snapshots: dict[str, Snapshot] = {}
+        self._field = Field()
+        self._learnt_at = -math.inf
 
-    def refresh(self, tx: sa.Connection) -> None:
-        """Take in what has been committed since the last time, as `tx` sees it."""
-        with self._lock:
+    def refresh(self) -> None:
+        """Take in what has been committed since the last time.
+
+        Read in a transaction of its own, always: what a caller has written and not yet committed must not stay here.
+        """
+        with self._lock, self._db.read() as tx:
             if self._number is None:
                 number = tree_changes.newest(tx)
                 for snapshot in snapshots.load(tx):
-                    self._put(snapshot)
-                self._number = number
-                return
-            number, changes = tree_changes.since(tx, self._number)
-            if not changes:
-                return
-            known = [self._snapshots[c.root_id] for c in changes if c.what is What.USAGE and c.root_id in self._snapshots]
-            unknown = {c.root_id for c in changes} - {s.tree.root.id for s in known}
-            if known:
-                for snapshot in snapshots.with_usage(tx, known):
-                    self._put(snapshot)
-            if unknown:
-                there = {s.tree.root.id: s for s in snapshots.load(tx, unknown)}
-                for root_id in unknown - there.keys():
-                    self._stock.remove(root_id)
-                    self._snapshots.pop(root_id, None)
-                for snapshot in there.values():
-                    self._put(snapshot)
+                    self._field.put(snapshot)
+            else:
+                number, changes = tree_changes.since(tx, self._number)
+                self._take_in(tx, changes)
             self._number = number
 
-    def _put(self, snapshot: Snapshot) -> None:
-        self._stock.put(snapshot.tree)
-        self._snapshots[snapshot.tree.root.id] = snapshot
+    def _take_in(self, tx: sa.Connection, changes: list[TreeChange]) -> None:
+        used: list[Snapshot] = []
+        shaped: set[str] = set()
+        for change in changes:
+            known = self._field.snapshot(change.root_id)
+            if change.what is What.USAGE and known is not None:
+                used.append(known)
+            else:
+                shaped.add(change.root_id)
+        fresh = snapshots.load(tx, shaped) if shaped else []
+        # what is gone goes first: its providers may stand in another tree by now
+        for root_id in shaped - {snapshot.tree.root.id for snapshot in fresh}:
+            self._field.remove(root_id)
+        for snapshot in [*fresh, *(snapshots.with_usage(tx, used) if used else ())]:
+            self._field.put(snapshot)
 
     def candidates(self, request: CandidateRequest) -> Iterator[Candidate]:
         """Every candidate, by the names of the roots, found as they are asked for."""
         with self._lock:
-            slots = self._stock.promising(request)
-            sharing = tuple(self._stock.sharing)
-        trees = (tree for slot in slots.tolist() if (tree := self._stock.tree_at(slot)) is not None)
-        return candidates(trees, request, world=_World(self._stock, sharing))
+            return self._field.candidates(request)
 
     def tree_of(self, provider_id: str) -> ProviderTree | None:
         """The tree that a provider stands in, or None where there is no such provider."""
-        return self._stock.tree_of(provider_id)
+        return self._field.stock.tree_of(provider_id)
 
+    def choose(self, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
+        """The best host by the policy; `down` names hosts whose compute service is down. Raises `NoValidHost`."""
+        with self._lock:
+            return choose(self._field, wanted, policy, down)
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _World:
-    """What lies beyond one tree, while others go on taking changes in."""
+    def learn(self, tx: sa.Connection, now: float) -> None:
+        """Expect of the future what there is: every flavor once, and once more for each server that has it."""
+        if now - self._learnt_at < _LEARN_EVERY:
+            return
+        self._learnt_at = now
+        servers_of = servers.count_by_flavor(tx)
+        requests = [(flavor.request, 1.0 + servers_of.get(flavor.id, 0)) for flavor in flavors.all_flavors(tx)]
+        with self._lock:
+            self._field.expect(requests)
 
-    _stock: Stock
-    sharing: Sequence[Provider]
-
-    def root_of(self, provider_id: str) -> Provider | None:
-        tree = self._stock.tree_of(provider_id)
-        return tree.root if tree is not None else None
+    @property
+    def demand(self) -> Sequence[Kind]:
+        """What is expected to be asked for."""
+        return self._field.demand

@@ -20,6 +20,7 @@ from lamina.scheduling.candidates import SHARES, pieces
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+Figures = npt.NDArray[np.float64]
 
 #: rows to begin with; their number doubles when they are full
 _FIRST_ROWS = 256
@@ -32,6 +33,7 @@ class _Class:
     """One resource class over all rows. A provider without an inventory of it has less than nothing left."""
 
     left: Numbers
+    whole: Numbers
     most: Numbers
     least: Numbers
     step: Numbers
@@ -40,15 +42,16 @@ class _Class:
 
     @classmethod
     def of(cls, rows: int) -> _Class:
-        return cls(np.full(rows, -1), np.zeros(rows, np.int64), np.ones(rows, np.int64), np.ones(rows, np.int64))
+        return cls(np.full(rows, -1), np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.ones(rows, np.int64), np.ones(rows, np.int64))
 
     def grow(self, rows: int) -> None:
         more = _Class.of(rows - self.left.size)
-        for name in ("left", "most", "least", "step"):
+        for name in ("left", "whole", "most", "least", "step"):
             setattr(self, name, np.concatenate([getattr(self, name), getattr(more, name)]))
 
     def put(self, row: int, inventory: Inventory, used: int) -> None:
         self.clear(row)
+        self.whole[row] = inventory.capacity
         self.left[row] = inventory.capacity - used
         self.most[row] = inventory.max_unit
         self.least[row] = inventory.min_unit
@@ -57,7 +60,7 @@ class _Class:
 
     def clear(self, row: int) -> None:
         self.uneven -= bool(self.least[row] > 1 or self.step[row] > 1)
-        self.left[row], self.most[row], self.least[row], self.step[row] = -1, 0, 1, 1
+        self.left[row], self.whole[row], self.most[row], self.least[row], self.step[row] = -1, 0, 0, 1, 1
 
     def fits(self, amount: int) -> Mask:
         """The rows that `amount` could be taken from."""
@@ -98,8 +101,8 @@ class Stock:
 
     # ------------------------------------------------------------------------------------------------ keeping
 
-    def put(self, tree: ProviderTree) -> None:
-        """Have this tree, in place of what was known under its root's id."""
+    def put(self, tree: ProviderTree) -> int:
+        """Have this tree, in place of what was known under its root's id. Its slot."""
         slot = self._slot_of.get(tree.root.id)
         if slot is not None and not _same_members(self._trees[slot], tree):
             self.remove(tree.root.id)
@@ -111,11 +114,12 @@ class Stock:
         self._trees[slot] = tree
         for row, provider in zip(self._rows_of[slot], tree.providers, strict=True):
             self._write(row, provider)
+        return slot
 
     def remove(self, root_id: str) -> None:
         """Forget the tree of this root, if it is known."""
-        slot = self._slot_of.get(root_id)
-        if slot is None or self._trees[slot].root.id != root_id:
+        slot = self.slot_of(root_id)
+        if slot is None:
             return
         for row, provider in zip(self._rows_of.pop(slot), self._trees.pop(slot).providers, strict=True):
             self._clear(row)
@@ -189,6 +193,11 @@ class Stock:
     def sharing(self) -> Sequence[Provider]:
         return [self._providers[row] for row in sorted(self._sharing)]
 
+    def slot_of(self, root_id: str) -> int | None:
+        """The slot of the tree with this root."""
+        slot = self._slot_of.get(root_id)
+        return slot if slot is not None and self._trees[slot].root.id == root_id else None
+
     def tree_of(self, provider_id: str) -> ProviderTree | None:
         """The tree that a provider stands in."""
         slot = self._slot_of.get(provider_id)
@@ -205,6 +214,21 @@ class Stock:
         order = self._in_order()
         chosen: Numbers = order[self._could(request)[order]]
         return chosen
+
+    def sums(self, name: str) -> tuple[Figures, Figures]:
+        """slot -> what is left of a class in the whole tree, and what there is of it in all."""
+        column = self._classes.get(name)
+        if column is None:
+            nothing = np.zeros(self._most_slots)
+            return nothing, nothing
+        left: Figures = np.bincount(self._slots, weights=np.maximum(column.left, 0), minlength=self._most_slots).astype(np.float64)
+        whole: Figures = np.bincount(self._slots, weights=column.whole, minlength=self._most_slots).astype(np.float64)
+        return left, whole
+
+    @property
+    def slots(self) -> int:
+        """One more than the largest slot there has been."""
+        return self._most_slots
 
     def tree_at(self, slot: int) -> ProviderTree | None:
         """The tree of a slot, or None where it has gone meanwhile."""

@@ -42,6 +42,11 @@ def get(tx: sa.Connection, flavor_id: str, *, project_id: str | None = None) -> 
     return _one(tx, sa.select(*_FIELDS).where(flavors.c.id == flavor_id), flavor_id, project_id)
 
 
+def all_flavors(tx: sa.Connection) -> list[Flavor]:
+    """Every flavor, public or not."""
+    return [Flavor(*row) for row in tx.execute(sa.select(*_FIELDS))]
+
+
 def get_named(tx: sa.Connection, name: str, *, project_id: str | None = None) -> Flavor:
     """By name, otherwise as `get`."""
     return _one(tx, sa.select(*_FIELDS).where(flavors.c.name == name), name, project_id)

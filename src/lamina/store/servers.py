@@ -168,6 +168,13 @@ def count_by_host(tx: sa.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in tx.execute(query)}
 
 
+def count_by_flavor(tx: sa.Connection) -> dict[str, int]:
+    """Flavor id -> how many servers were last given it."""
+    flavor_id = servers.c.flavor["id"].as_string()
+    query = sa.select(flavor_id, sa.func.count()).where(servers.c.deleted_at.is_(None)).group_by(flavor_id)
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
 def usage_of_project(tx: sa.Connection, project_id: str) -> tuple[int, int, int]:
     """(servers, vCPUs, MiB of memory) that a project has now."""
     flavors = tx.scalars(sa.select(servers.c.flavor).where(servers.c.project_id == project_id, servers.c.deleted_at.is_(None))).all()

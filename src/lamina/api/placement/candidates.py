@@ -33,7 +33,7 @@ def index(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         names = {trait for g in wanted.groups for trait in frozenset().union(g.forbidden, *g.required)}
         queries.must_exist(tx, wanted.total(), names | wanted.root_required | wanted.root_forbidden)
-        request.plane.index.refresh(tx)
+    request.plane.index.refresh()
     found = request.plane.index.candidates(wanted)
     if not at_least(request, 29):
         found = (one for one in found if _flat(request, one))

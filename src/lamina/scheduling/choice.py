@@ -1,0 +1,111 @@
+"""The choice: which host a server goes to, and which of its GPUs give it what. Pure but for what it looks at.
+
+A policy orders the hosts whose numbers promise room; the first of them that every filter lets through and that has a
+candidate which the partitioners of its GPUs allow is taken, its GPUs tried in the policy's order too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from lamina.model.errors import NoValidHost
+from lamina.model.policies import PolicyName
+from lamina.model.providers import Candidate, ProviderTree
+from lamina.scheduling import filters, vgpus
+from lamina.scheduling.candidates import candidates, why_not
+from lamina.scheduling.field import Field, World
+from lamina.scheduling.filters import HostState, Wanted
+from lamina.scheduling.stock import Figures, Numbers
+from lamina.store.hosts import Host
+from lamina.store.snapshots import Snapshot
+
+#: most candidates looked at on one host; more differ only in which of many alike GPUs they name
+MOST_CANDIDATES = 1000
+#: most hosts that a refusal gives its reasons for
+MOST_REASONS = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """Where a server would go."""
+
+    snapshot: Snapshot
+    host: Host
+    candidate: Candidate
+    placed: tuple[vgpus.Placed, ...]
+
+
+def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice:
+    """The best host by the policy. `down` names hosts whose compute service is down. Raises `NoValidHost`."""
+    world = World(field.stock, tuple(field.stock.sharing))
+    scores = field.scores(policy, field.kind(wanted.request))
+    refused: dict[str, str] = {}
+    for slot in _in_order(field, wanted, field.stock.promising(wanted.request), scores.hosts):
+        snapshot = field.at(slot)
+        if snapshot is None or snapshot.host is None:
+            continue
+        reason = filters.why_not(_state(snapshot.host, down), wanted)
+        if reason is None:
+            found = _on_host(snapshot, snapshot.host, _by_score(snapshot, scores.gpus[slot]), wanted, world)
+            if isinstance(found, Choice):
+                return found
+            reason = found
+        refused[snapshot.host.name] = reason
+    raise NoValidHost(refused | dict(itertools.islice(_unpromising(field, wanted, down, refused), MOST_REASONS)))
+
+
+def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures) -> Iterator[int]:
+    """The best scores first, by name among equals; the last resort comes last."""
+    last: list[int] = []
+    for slot in slots[np.argsort(scores[slots], kind="stable")].tolist():
+        snapshot = field.at(slot) if wanted.last_resort is not None else None
+        if snapshot is not None and snapshot.host is not None and snapshot.host.name == wanted.last_resort:
+            last.append(slot)
+        else:
+            yield slot
+    yield from last
+
+
+def _state(host: Host, down: frozenset[str]) -> HostState:
+    return HostState(host.name, host.provider_id, host.zone, host.enabled, host.name not in down, frozenset(host.networks))
+
+
+def _by_score(snapshot: Snapshot, scores: Iterable[float]) -> ProviderTree:
+    """The tree with its GPUs in the order of their scores; everything else stays where it is."""
+    if len(snapshot.gpus) < 2:
+        return snapshot.tree
+    places = [place for place, p in enumerate(snapshot.tree.providers) if p.id in snapshot.gpus]
+    best_first = sorted(zip(scores, places, strict=False))
+    ordered = list(snapshot.tree.providers)
+    for place, (_, source) in zip(places, best_first, strict=True):
+        ordered[place] = snapshot.tree.providers[source]
+    return ProviderTree(tuple(ordered))
+
+
+def _on_host(snapshot: Snapshot, host: Host, tree: ProviderTree, wanted: Wanted, world: World) -> Choice | str:
+    """The first candidate that the GPUs' layouts allow, or why there is none."""
+    gpus = {provider_id: known.gpu for provider_id, known in snapshot.gpus.items()}
+    layouts = {provider_id: known.layout for provider_id, known in snapshot.gpus.items()}
+    looked_at = 0
+    for candidate in itertools.islice(candidates([tree], wanted.request, world=world), MOST_CANDIDATES):
+        placed = vgpus.place(candidate, wanted.request, gpus, layouts)
+        if placed is not None:
+            return Choice(snapshot, host, candidate, placed)
+        looked_at += 1
+    if looked_at:
+        return f"no GPU's layout allows it (candidates looked at: {looked_at})"
+    return why_not(snapshot.tree, wanted.request)
+
+
+def _unpromising(field: Field, wanted: Wanted, down: frozenset[str], known: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Why each of the other hosts was passed over."""
+    named = frozenset(known)
+    for tree in field.stock.all():
+        snapshot = field.snapshot(tree.root.id)
+        if snapshot is not None and snapshot.host is not None and snapshot.host.name not in named:
+            reason = filters.why_not(_state(snapshot.host, down), wanted) or why_not(tree, wanted.request)
+            yield snapshot.host.name, reason

@@ -1,0 +1,141 @@
+"""GPUs by the state they are in: equal cards with equal layouts are one state, and what a vGPU does to a state is worked out once.
+
+A fleet has tens of thousands of GPUs in some hundreds of states. The partitioner is asked about each state and each kind
+of vGPU a single time; after that a policy works on arrays of states' numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from lamina.model import partitioners
+from lamina.model.gpus import Gpu, Layout
+from lamina.model.ids import PciAddress
+from lamina.model.requests import CandidateRequest, RequestGroup
+from lamina.scheduling import vgpus
+
+#: number of a state -> number of a state, or a figure of one
+States = npt.NDArray[np.int32]
+Figures = npt.NDArray[np.float64]
+
+#: the state of a GPU that is not there: nothing is free on it, nothing fits
+ABSENT = 0
+#: not worked out yet
+_UNKNOWN = -1
+_NAME = operator.attrgetter("name")
+_ANYWHERE = PciAddress.parse("0000:00:00.0")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Want:
+    """The vGPUs that one request group wants of one GPU."""
+
+    resource_class: str
+    amount: int
+    required: tuple[frozenset[str], ...] = ()
+    forbidden: frozenset[str] = frozenset()
+
+
+class GpuStates:
+    """Numbers for states, handed out as they turn up. Not safe for threads by itself."""
+
+    def __init__(self) -> None:
+        self._number_of: dict[tuple[Gpu, Layout], int] = {}
+        self._states: list[tuple[Gpu, Layout] | None] = [None]
+        self._free = np.zeros(1)
+        self._whole = np.zeros(1)
+        self._after: dict[Want, States] = {}
+
+    def number(self, gpu: Gpu, layout: Layout) -> int:
+        """The number of a state."""
+        known = (dataclasses.replace(gpu, address=_ANYWHERE, numa_node=None), _in_order(layout))
+        if known not in self._number_of:
+            self._number_of[known] = len(self._states)
+            self._states.append(known)
+        return self._number_of[known]
+
+    def free(self) -> Figures:
+        """Free framebuffer by state, in MiB."""
+        self._look()
+        return self._free
+
+    def whole(self) -> Figures:
+        """Framebuffer by state, in MiB."""
+        self._look()
+        return self._whole
+
+    def _look(self) -> None:
+        if self._free.size < len(self._states):
+            fresh = [s for s in self._states[self._free.size :] if s is not None]
+            whole = [gpu.framebuffer_mb for gpu, _ in fresh]
+            free = [max(0, gpu.framebuffer_mb - sum(t.framebuffer_mb for t in layout.all)) for gpu, layout in fresh]
+            self._whole, self._free = np.append(self._whole, whole), np.append(self._free, free)
+
+    def after(self, want: Want, states: States) -> States:
+        """The states that these come to when `want` is placed; `ABSENT` where it cannot be. Same shape as `states`."""
+        table = self._after.get(want)
+        if table is None or table.size < len(self._states):
+            grown = np.full(max(16, 2 * len(self._states)), _UNKNOWN, np.int32)
+            grown[: 0 if table is None else table.size] = () if table is None else table
+            grown[ABSENT] = ABSENT
+            self._after[want] = table = grown
+        found = table[states]
+        if (found == _UNKNOWN).any():
+            for state in np.unique(states[found == _UNKNOWN]).tolist():
+                table[state] = self._place(state, want)
+            found = self._after[want][states]
+        return found
+
+    def fits(self, want: Want, states: States) -> npt.NDArray[np.bool_]:
+        """Where `want` can be placed. Same shape as `states`."""
+        fit: npt.NDArray[np.bool_] = self.after(want, states) != ABSENT
+        return fit
+
+    def size(self, want: Want) -> float:
+        """How much framebuffer `want` takes, in MiB, of the first state it fits in; 0 where it fits nowhere."""
+        free = self.free()
+        states = np.arange(1, len(self._states), dtype=np.int32)
+        after = self.after(want, states)
+        fitting = np.flatnonzero(after)
+        return float(free[states[fitting[0]]] - self.free()[after[fitting[0]]]) if fitting.size else 0.0
+
+    def _place(self, state: int, want: Want) -> int:
+        known = self._states[state]
+        if known is None:
+            return ABSENT
+        gpu, layout = known
+        if gpu.resource_class != want.resource_class:
+            return ABSENT
+        group = RequestGroup("", {}, want.required, want.forbidden)
+        types = partitioners.fill(gpu, layout, vgpus.allowed_types(gpu, layout, group), want.amount)
+        if types is None:
+            return ABSENT
+        for vgpu_type in types:
+            layout = layout.plus(vgpu_type)
+        return self.number(gpu, layout)
+
+
+def _in_order(layout: Layout) -> Layout:
+    return Layout(tuple(sorted(layout.ours, key=_NAME)), tuple(sorted(layout.foreign, key=_NAME)))
+
+
+def wants(request: CandidateRequest, gpu_classes: Iterable[str]) -> list[Want]:
+    """What a request wants of GPUs, an entry for each GPU that it may take."""
+    classes = frozenset(gpu_classes)
+    found = []
+    for group in request.groups:
+        for name, amount in sorted(group.resources.items()):
+            if name in classes:
+                found.append(Want(name, amount, group.required, group.forbidden))
+    return found
+
+
+def other_amounts(request: CandidateRequest, gpu_classes: Iterable[str]) -> Mapping[str, int]:
+    """What a request takes of everything that is no GPU: resource class -> amount."""
+    classes = frozenset(gpu_classes)
+    return {name: amount for name, amount in request.total().items() if name not in classes}

@@ -1,0 +1,141 @@
+"""The indexes of several replicas agree with the database, and so with each other, after any interleaving of writes and looks."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+import pytest
+import sqlalchemy as sa
+
+from lamina.model import ids
+from lamina.model.errors import LaminaError
+from lamina.model.providers import Inventory, ProviderTree
+from lamina.model.requests import CandidateRequest, RequestGroup
+from lamina.operations.control_plane import ControlPlane
+from lamina.scheduling.candidates import candidates
+from lamina.scheduling.index import Index
+from lamina.store import allocations, own_providers, providers
+from lamina.store.database import Database
+from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
+from tests.unit.test_candidates import keys
+
+NOW = 1000.0
+REQUEST = CandidateRequest((RequestGroup("", {"VCPU": 1}), RequestGroup("1", {"VGPU": 1})))
+
+
+class Writer:
+    """Somebody who changes providers and allocations in every way there is."""
+
+    def __init__(self, db: Database, dice: random.Random) -> None:
+        self.db = db
+        self.dice = dice
+        self.providers: list[str] = []
+        self.consumers = [ids.new_uuid() for _ in range(4)]
+
+    def step(self) -> None:
+        often = [self.stock, self.hold]
+        does = [*often, self.create, self.stock, self.mark, self.group, self.hold, self.free, self.move, self.rename, self.delete]
+        with contextlib.suppress(LaminaError, sa.exc.IntegrityError):  # refused, and so nothing happened
+            self.dice.choice(does)()
+
+    def one(self) -> str:
+        return self.dice.choice(self.providers) if self.providers else "nobody"
+
+    def create(self) -> None:
+        made, parent = ids.new_uuid(), self.dice.choice([None, *self.providers[:3]])
+        create = own_providers.ensure if parent is None and self.dice.random() < 0.5 else providers.create
+        with self.db.write() as tx:
+            create(tx, made, f"p{self.dice.random()}", parent_id=parent, now=NOW)
+        self.providers.append(made)
+
+    def stock(self) -> None:
+        with self.db.write() as tx:
+            wanted = {name: Inventory(self.dice.randint(1, 4)) for name in self.dice.sample(["VCPU", "VGPU"], self.dice.randint(0, 2))}
+            if self.dice.random() < 0.5:
+                providers.set_inventories(tx, providers.get(tx, self.one()), wanted, now=NOW)
+            elif self.providers:
+                own_providers.set_inventories(tx, self.one(), wanted, now=NOW)
+
+    def mark(self) -> None:
+        with self.db.write() as tx:
+            TRAITS.ensure(tx, "CUSTOM_A")
+            providers.set_traits(tx, providers.get(tx, self.one()), set(self.dice.sample(["CUSTOM_A"], self.dice.randint(0, 1))), now=NOW)
+
+    def group(self) -> None:
+        with self.db.write() as tx:
+            raised = self.dice.random() < 0.5
+            providers.set_aggregates(tx, providers.get(tx, self.one()), {self.dice.choice("xy")}, raise_generation=raised, now=NOW)
+
+    def hold(self) -> None:
+        wanted = {self.one(): {self.dice.choice(["VCPU", "VGPU"]): self.dice.randint(1, 2)}}
+        with self.db.write() as tx:
+            who = self.dice.choice(self.consumers)
+            allocations.replace(tx, who, wanted, project_id="p", user_id="u", consumer_type="INSTANCE", now=NOW)
+
+    def free(self) -> None:
+        with self.db.write() as tx:
+            allocations.remove(tx, self.dice.choice(self.consumers), now=NOW)
+
+    def move(self) -> None:
+        with self.db.write() as tx:
+            parent = self.dice.choice([None, *self.providers])
+            providers.update(tx, self.one(), f"q{self.dice.random()}", parent_id=parent, may_move=True, now=NOW)
+
+    def rename(self) -> None:
+        with self.db.write() as tx:
+            RESOURCE_CLASSES.ensure(tx, "CUSTOM_OLD")
+            RESOURCE_CLASSES.rename(tx, "CUSTOM_OLD", f"CUSTOM_{self.dice.randint(0, 99)}")
+
+    def delete(self) -> None:
+        gone = self.one()
+        with self.db.write() as tx:
+            if self.dice.random() < 0.5:
+                providers.delete(tx, gone)
+            elif not own_providers.remove_if_unused(tx, gone):
+                return
+        self.providers = [p for p in self.providers if p != gone]
+
+
+def trees_in(db: Database) -> list[ProviderTree]:
+    with db.read() as tx:
+        return providers.load_trees(tx)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_index_knows_what_the_database_knows(plane: ControlPlane, seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311 (no secret)
+    writer = Writer(plane.db, dice)
+    indexes = [Index(plane.db) for _ in range(3)]
+    for _ in range(60):
+        for _ in range(dice.randint(1, 4)):
+            writer.step()
+        index = dice.choice(indexes)
+        index.refresh()
+        there = trees_in(plane.db)
+        for tree in there:
+            assert index.tree_of(tree.root.id) == tree
+        known = {p.id for tree in there for p in tree.providers}
+        assert all((index.tree_of(p) is not None) == (p in known) for p in writer.providers)
+        assert keys(index.candidates(REQUEST), REQUEST) == keys(candidates(there, REQUEST), REQUEST)
+
+
+def test_what_is_not_committed_is_not_seen_and_what_is_rolled_back_leaves_nothing(plane: ControlPlane) -> None:
+    index = Index(plane.db)
+    with plane.db.write() as tx:
+        providers.create(tx, "host", "host", parent_id=None, now=NOW)
+        providers.set_inventories(tx, providers.get(tx, "host"), {"VCPU": Inventory(1)}, now=NOW)
+    index.refresh()
+
+    def fail_halfway() -> None:
+        with plane.db.write() as tx:
+            allocations.replace(tx, ids.new_uuid(), {"host": {"VCPU": 1}}, project_id="p", user_id="u", consumer_type=None, now=NOW)
+            index.refresh()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    index.refresh()
+    tree = index.tree_of("host")
+    assert tree is not None
+    assert tree.root.used == {"VCPU": 0}
