@@ -41,6 +41,14 @@ class Choice:
 
 def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice:
     """The best host by the policy. `down` names hosts whose compute service is down. Raises `NoValidHost`."""
+    found = find(field, wanted, policy, down)
+    if isinstance(found, Choice):
+        return found
+    raise NoValidHost(found | dict(itertools.islice(_unpromising(field, wanted, down, found), MOST_REASONS)))
+
+
+def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice | dict[str, str]:
+    """As `choose`; where there is none, the reasons of those hosts that promised room."""
     world = World(field.stock, tuple(field.stock.sharing))
     scores = field.scores(policy, field.kind(wanted.request))
     refused: dict[str, str] = {}
@@ -55,7 +63,7 @@ def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str
                 return found
             reason = found
         refused[snapshot.host.name] = reason
-    raise NoValidHost(refused | dict(itertools.islice(_unpromising(field, wanted, down, refused), MOST_REASONS)))
+    return refused
 
 
 def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures) -> Iterator[int]:

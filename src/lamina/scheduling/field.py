@@ -131,8 +131,14 @@ class Field:
             kept.version = self._version
         return kept.scores
 
-    def _view(self, slots: Numbers, ask: Ask) -> View:
-        names = {name for kind in (ask, *(k.ask for k in self.demand)) for name, _ in kind.amounts}
+    def fragmentation(self) -> float:
+        """Which part of the free framebuffer the demand cannot use, from 0 to 1."""
+        view = self._view(np.arange(self._versions.size))
+        free = float(self._states.free()[view.gpus].sum())
+        return float(policies.waste(view).sum()) / free if free else 0.0
+
+    def _view(self, slots: Numbers, *asks: Ask) -> View:
+        names = {name for kind in (*asks, *(k.ask for k in self.demand)) for name, _ in kind.amounts}
         left, whole = {}, {}
         used = slots < self.stock.slots
         for name in names:

@@ -130,6 +130,11 @@ def fragmentation(view: View, ask: Ask) -> Scores:
     return Scores(best + _slight(tight.hosts), gpus)
 
 
+def waste(view: View) -> Figures:
+    """The free framebuffer of each host that the demand cannot use, in MiB; nothing where no demand is known."""
+    return _Waste(view).now if view.demand else np.zeros(view.hosts)
+
+
 def _slight(scores: Figures) -> Figures:
     """Made so small that they only tell equals apart."""
     return scores * 1e-6
