@@ -57,6 +57,7 @@ def parse_custom_trait(text: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=4096)
 def type_trait(vgpu_type: str) -> str:
     """The trait of a GPU that can make this vGPU type now: ``NVIDIA A40-8Q`` is ``CUSTOM_NVIDIA_A40_8Q``."""
     return "CUSTOM_" + re.sub(r"[^A-Z0-9]+", "_", vgpu_type.upper()).strip("_")[:248]

@@ -50,9 +50,10 @@ def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str
 def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice | dict[str, str]:
     """As `choose`; where there is none, the reasons of those hosts that promised room."""
     world = World(field.stock, tuple(field.stock.sharing))
-    scores = field.scores(policy, field.kind(wanted.request))
+    ask = field.kind(wanted.request)
+    scores = field.scores(policy, ask)
     refused: dict[str, str] = {}
-    for slot in _in_order(field, wanted, field.stock.promising(wanted.request), scores.hosts):
+    for slot in _in_order(field, wanted, field.promising(wanted.request, ask), scores.hosts):
         snapshot = field.at(slot)
         if snapshot is None or snapshot.host is None:
             continue
@@ -112,8 +113,12 @@ def _on_host(snapshot: Snapshot, host: Host, tree: ProviderTree, wanted: Wanted,
 def _unpromising(field: Field, wanted: Wanted, down: frozenset[str], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Why each of the other hosts was passed over."""
     named = frozenset(known)
+    world = World(field.stock, tuple(field.stock.sharing))
     for tree in field.stock.all():
         snapshot = field.snapshot(tree.root.id)
         if snapshot is not None and snapshot.host is not None and snapshot.host.name not in named:
-            reason = filters.why_not(_state(snapshot.host, down), wanted) or why_not(tree, wanted.request)
+            reason = filters.why_not(_state(snapshot.host, down), wanted)
+            if reason is None:
+                refused = _on_host(snapshot, snapshot.host, tree, wanted, world)
+                reason = refused if isinstance(refused, str) else "it has changed meanwhile"
             yield snapshot.host.name, reason

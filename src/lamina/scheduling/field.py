@@ -16,7 +16,7 @@ from lamina.model.requests import CandidateRequest
 from lamina.scheduling import policies
 from lamina.scheduling.candidates import candidates
 from lamina.scheduling.gpu_states import ABSENT, GpuStates, other_amounts, wants
-from lamina.scheduling.policies import Ask, Kind, Scores, View
+from lamina.scheduling.policies import Ask, Demand, Scores, View
 from lamina.scheduling.stock import Numbers, Stock
 from lamina.store.snapshots import Snapshot
 
@@ -35,11 +35,12 @@ class _Kept:
 class Field:
     """Not safe for threads by itself."""
 
-    def __init__(self, demand: Sequence[Kind] = ()) -> None:
+    def __init__(self, demand: Demand | None = None) -> None:
         self.stock = Stock()
         self._states = GpuStates()
         self._snapshots: dict[int, Snapshot] = {}
-        self.demand = tuple(demand)
+        self.demand = demand
+        self._expected: dict[Ask, float] = {}
         #: slots x most GPUs of a host
         self._gpus = np.full((64, 1), ABSENT, np.int32)
         #: slot -> the version of the field at its last change
@@ -97,9 +98,9 @@ class Field:
             size = sum(self._states.size(want) for want in ask.wants)
             if size:
                 kinds[ask] = kinds.get(ask, 0.0) + times * size
-        demand = tuple(Kind(ask, weight) for ask, weight in kinds.items())
-        if demand != self.demand:
-            self.demand = demand
+        if kinds != self._expected:
+            self._expected = kinds
+            self.demand = Demand(kinds) if kinds else None
             self._kept.clear()
 
     # ------------------------------------------------------------------------------------------------ asking
@@ -114,6 +115,14 @@ class Field:
     def kind(self, request: CandidateRequest) -> Ask:
         """The request as policies see it."""
         return Ask(tuple(sorted(other_amounts(request, self._gpu_classes).items())), tuple(wants(request, self._gpu_classes)))
+
+    def promising(self, request: CandidateRequest, ask: Ask) -> Numbers:
+        """The slots of trees that could serve the request, as far as numbers and the layouts of GPUs tell, by name."""
+        slots = self.stock.promising(request)
+        for want in dict.fromkeys(ask.wants):
+            fitting = (self._states.after(want, self._gpus[slots]) != ABSENT).sum(axis=1)
+            slots = slots[fitting >= (1 if request.group_policy != "isolate" else ask.wants.count(want))]
+        return slots
 
     def scores(self, name: PolicyName, ask: Ask) -> Scores:
         """Of all slots, those that nobody uses included."""
@@ -138,7 +147,9 @@ class Field:
         return float(policies.waste(view).sum()) / free if free else 0.0
 
     def _view(self, slots: Numbers, *asks: Ask) -> View:
-        names = {name for kind in (*asks, *(k.ask for k in self.demand)) for name, _ in kind.amounts}
+        names = {name for ask in asks for name, _ in ask.amounts}
+        if self.demand is not None:
+            names |= self.demand.needs.keys()
         left, whole = {}, {}
         used = slots < self.stock.slots
         for name in names:

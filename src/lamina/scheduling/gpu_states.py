@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.model import partitioners
-from lamina.model.gpus import Gpu, Layout
+from lamina.model.gpus import Gpu, Layout, VgpuType
 from lamina.model.ids import PciAddress
 from lamina.model.requests import CandidateRequest, RequestGroup
 from lamina.scheduling import vgpus
@@ -45,19 +45,31 @@ class GpuStates:
     """Numbers for states, handed out as they turn up. Not safe for threads by itself."""
 
     def __init__(self) -> None:
-        self._number_of: dict[tuple[Gpu, Layout], int] = {}
+        self._cards: dict[Gpu, Gpu] = {}
+        self._number_of: dict[tuple[int, Layout], int] = {}
         self._states: list[tuple[Gpu, Layout] | None] = [None]
         self._free = np.zeros(1)
         self._whole = np.zeros(1)
         self._after: dict[Want, States] = {}
+        self._fits: dict[tuple[Want, ...], Figures] = {}
+        #: (a card's id, want) -> types
+        self._allowed: dict[tuple[int, Want], tuple[VgpuType, ...]] = {}
 
     def number(self, gpu: Gpu, layout: Layout) -> int:
         """The number of a state."""
-        known = (dataclasses.replace(gpu, address=_ANYWHERE, numa_node=None), _in_order(layout))
-        if known not in self._number_of:
-            self._number_of[known] = len(self._states)
-            self._states.append(known)
-        return self._number_of[known]
+        card = self._cards.get(gpu)
+        if card is None:
+            alike = dataclasses.replace(gpu, address=_ANYWHERE, numa_node=None)
+            card = self._cards[gpu] = self._cards.setdefault(alike, alike)
+        return self._number(card, layout)
+
+    def _number(self, card: Gpu, layout: Layout) -> int:
+        layout = _in_order(layout)
+        key = (id(card), layout)
+        if key not in self._number_of:
+            self._number_of[key] = len(self._states)
+            self._states.append((card, layout))
+        return self._number_of[key]
 
     def free(self) -> Figures:
         """Free framebuffer by state, in MiB."""
@@ -91,10 +103,28 @@ class GpuStates:
             found = self._after[want][states]
         return found
 
-    def fits(self, want: Want, states: States) -> npt.NDArray[np.bool_]:
-        """Where `want` can be placed. Same shape as `states`."""
-        fit: npt.NDArray[np.bool_] = self.after(want, states) != ABSENT
-        return fit
+    def fit_table(self, wants: tuple[Want, ...]) -> Figures:
+        """States x wants: 1 where the want can be placed, else 0."""
+        table = self._fits.get(wants, np.zeros((0, len(wants))))
+        if len(table) < len(self._states):
+            fresh = [[self._fit(known, want) for want in wants] for known in self._states[len(table) :]]
+            self._fits[wants] = table = np.concatenate([table, np.array(fresh, np.float64)])
+        return table
+
+    def _fit(self, known: tuple[Gpu, Layout] | None, want: Want) -> bool:
+        if known is None:
+            return False
+        gpu, layout = known
+        return any(partitioners.room(gpu, layout, t) >= want.amount for t in self._types(gpu, want))
+
+    def _types(self, gpu: Gpu, want: Want) -> tuple[VgpuType, ...]:
+        """The enabled types that a want can be met with on such a card, whatever stands on it."""
+        key = (id(gpu), want)  # cards are interned
+        if key not in self._allowed:
+            group = RequestGroup("", {}, want.required, want.forbidden)
+            matching = gpu.resource_class == want.resource_class
+            self._allowed[key] = vgpus.allowed_types(gpu, Layout(), group) if matching else ()
+        return self._allowed[key]
 
     def size(self, want: Want) -> float:
         """How much framebuffer `want` takes, in MiB, of the first state it fits in; 0 where it fits nowhere."""
@@ -117,7 +147,7 @@ class GpuStates:
             return ABSENT
         for vgpu_type in types:
             layout = layout.plus(vgpu_type)
-        return self.number(gpu, layout)
+        return self._number(gpu, layout)
 
 
 def _in_order(layout: Layout) -> Layout:

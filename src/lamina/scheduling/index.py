@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -18,7 +18,7 @@ from lamina.model.requests import CandidateRequest
 from lamina.scheduling.choice import Choice, choose
 from lamina.scheduling.field import Field
 from lamina.scheduling.filters import Wanted
-from lamina.scheduling.policies import Kind
+from lamina.scheduling.policies import Demand
 from lamina.store import flavors, servers, snapshots, tree_changes
 from lamina.store.database import Database
 from lamina.store.snapshots import Snapshot
@@ -95,6 +95,6 @@ class Index:
             self._field.expect(requests)
 
     @property
-    def demand(self) -> Sequence[Kind]:
+    def demand(self) -> Demand | None:
         """What is expected to be asked for."""
         return self._field.demand

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -31,12 +31,23 @@ class Ask:
     wants: tuple[Want, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of request that is expected, and how much it weighs."""
+class Demand:
+    """What is expected to be asked for: m kinds of request, who between them want w different things of GPUs."""
 
-    ask: Ask
-    weight: float
+    def __init__(self, weights: Mapping[Ask, float]) -> None:
+        """How much each kind weighs against the others; each wants something of GPUs, and of all its GPUs the same."""
+        kinds = list(weights)
+        self.wants = tuple(dict.fromkeys(kind.wants[0] for kind in kinds))
+        #: m: which of the wants each kind has, and of how many GPUs
+        self.want_of = np.array([self.wants.index(kind.wants[0]) for kind in kinds], np.int64)
+        self.gpus_of = np.array([len(kind.wants) for kind in kinds])
+        #: m: parts of 1
+        self.weights = np.array([weights[kind] for kind in kinds]) / sum(weights.values())
+        #: resource class -> m: how much of it each kind takes
+        self.needs = {name: np.zeros(len(kinds)) for kind in kinds for name, _ in kind.amounts}
+        for place, kind in enumerate(kinds):
+            for name, amount in kind.amounts:
+                self.needs[name][place] = amount
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class View:
     gpus: States
     states: GpuStates
     #: what is expected to be asked for
-    demand: Sequence[Kind] = ()
+    demand: Demand | None = None
 
     @property
     def hosts(self) -> int:
@@ -111,28 +122,24 @@ def _left_on_gpu(view: View, ask: Ask) -> Figures:
 
 
 def fragmentation(view: View, ask: Ask) -> Scores:
-    if not view.demand:
+    if view.demand is None:
         return best_fit(view, ask)
-    waste = _Waste(view)
-    left = {name: view.left[name] for name in view.left}
-    for name, amount in ask.amounts:
-        left[name] = left[name] - amount
+    # asked first: it may come to states that were not seen before
+    after = view.states.after(ask.wants[0], view.gpus) if ask.wants else None
+    waste = _Waste(view, view.demand)
+    left = {name: figures - dict(ask.amounts).get(name, 0) for name, figures in view.left.items()}
     able = waste.able(left)
     tight = best_fit(view, ask)
-    if not ask.wants:
+    if after is None:
         return Scores(waste.as_they_are(able) - waste.now + _slight(tight.hosts), tight.gpus)
-    gpus = np.full(view.gpus.shape, np.inf)
-    for column in range(view.gpus.shape[1]):
-        after = view.states.after(ask.wants[0], view.gpus[:, column])
-        gpus[:, column] = np.where(after == ABSENT, np.inf, waste.with_gpu(able, column, after) - waste.now)
-    gpus += _slight(tight.gpus)
-    best = np.sort(gpus, axis=1)[:, : len(ask.wants)].sum(axis=1)
-    return Scores(best + _slight(tight.hosts), gpus)
+    growth = np.where(after == ABSENT, np.inf, waste.with_each(able, after) - waste.now[:, None]) + _slight(tight.gpus)
+    best = np.sort(growth, axis=1)[:, : len(ask.wants)].sum(axis=1)
+    return Scores(best + _slight(tight.hosts), growth)
 
 
 def waste(view: View) -> Figures:
     """The free framebuffer of each host that the demand cannot use, in MiB; nothing where no demand is known."""
-    return _Waste(view).now if view.demand else np.zeros(view.hosts)
+    return _Waste(view, view.demand).now if view.demand is not None else np.zeros(view.hosts)
 
 
 def _slight(scores: Figures) -> Figures:
@@ -141,56 +148,46 @@ def _slight(scores: Figures) -> Figures:
 
 
 class _Waste:
-    """The free framebuffer of each host that the demand cannot use, by the weights of its kinds."""
+    """The free framebuffer of n hosts with g GPUs that the m kinds of the demand cannot use."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._free = view.states.free()
-        self._weights = np.array([kind.weight for kind in view.demand])
-        self._weights /= self._weights.sum()
-        self._counts = np.array([len(kind.ask.wants) for kind in view.demand])
-        self._amounts = [dict(kind.ask.amounts) for kind in view.demand]
-        #: n x g x m: whether each GPU takes a vGPU of each kind
-        fits = self._fits(view.gpus)
-        free = self._free[view.gpus]
-        self._free_of, self._fits_of = free, fits
-        #: n: all that is free; n x m: how many GPUs take each kind, how much is free on those
-        self._all = free.sum(axis=1)
-        self._fit = fits.sum(axis=1)
-        self._usable = np.einsum("ng,ngm->nm", free, fits)
+    def __init__(self, view: View, demand: Demand) -> None:
+        self._demand = demand
+        self._table = view.states.fit_table(demand.wants)
+        self._of_state = view.states.free()
+        #: n x g: free on each GPU; n x g x w: whether it takes each want
+        self._free = self._of_state[view.gpus]
+        self._fits = self._table[view.gpus]
+        #: n: all that is free; n x w: how many GPUs take each want, and what is free on those
+        self._all = self._free.sum(axis=1)
+        self._fit = self._fits.sum(axis=1)
+        self._usable = np.einsum("ng,ngw->nw", self._free, self._fits)
         self.now = self.as_they_are(self.able(view.left))
 
-    def _fits(self, gpus: States) -> Figures:
-        stacked = [
-            self._view.states.fits(kind.ask.wants[0], gpus) if kind.ask.wants else np.ones(gpus.shape, np.bool_)
-            for kind in self._view.demand
-        ]
-        return np.stack(stacked, axis=-1).astype(np.float64)
-
     def able(self, left: Mapping[str, Figures]) -> Figures:
-        """n x m: whether the host has enough of everything else for one of each kind."""
-        able = np.ones((self._view.hosts, len(self._amounts)), np.bool_)
-        for place, amounts in enumerate(self._amounts):
-            for name, amount in amounts.items():
-                able[:, place] &= left[name] >= amount if name in left else False
-        return able.astype(np.float64)
+        """n x m: whether the host has enough of everything that is no GPU for one of each kind."""
+        able = np.ones((self._all.size, self._demand.weights.size))
+        for name, needs in self._demand.needs.items():
+            able *= left[name][:, None] >= needs
+        return able
 
     def as_they_are(self, able: Figures) -> Figures:
         """n: what is wasted with the GPUs as they are."""
-        served = able * (self._fit >= self._counts)
-        waste: Figures = self._all - (served * self._usable) @ self._weights
-        return waste
+        wasted: Figures = self._all - self._served(able, self._fit, self._usable)
+        return wasted
 
-    def with_gpu(self, able: Figures, column: int, after: States) -> Figures:
-        """n: what is wasted when the GPU of `column` has come to the states `after`."""
-        fits = self._fits(after)
-        free = self._free[after]
-        was_free, was_fit = self._free_of[:, column], self._fits_of[:, column]
-        fit = self._fit - was_fit + fits
-        usable = self._usable - was_free[:, None] * was_fit + free[:, None] * fits
-        served = able * (fit >= self._counts)
-        waste: Figures = self._all - was_free + free - (served * usable) @ self._weights
-        return waste
+    def with_each(self, able: Figures, after: States) -> Figures:
+        """n x g: what is wasted when this one of the GPUs has come to its state in `after`."""
+        free, fits = self._of_state[after], self._table[after]
+        fit = self._fit[:, None, :] - self._fits + fits
+        usable = self._usable[:, None, :] - self._free[:, :, None] * self._fits + free[:, :, None] * fits
+        wasted: Figures = self._all[:, None] - self._free + free - self._served(able[:, None, :], fit, usable)
+        return wasted
+
+    def _served(self, able: Figures, fit: Figures, usable: Figures) -> Figures:
+        """What the demand can use, by the weights of its kinds."""
+        demand = self._demand
+        served: Figures = (able * (fit[..., demand.want_of] >= demand.gpus_of) * usable[..., demand.want_of]) @ demand.weights
+        return served
 
 
 POLICIES: Mapping[PolicyName, Policy] = {
