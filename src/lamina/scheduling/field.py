@@ -90,14 +90,13 @@ class Field:
     def expect(self, requests: Iterable[tuple[CandidateRequest, float]]) -> None:
         """Say what is expected to be asked for from now on, and how often each.
 
-        Each counts as much as the framebuffer that it takes; what asks for no GPU does not count.
+        What asks for no GPU does not count.
         """
         kinds: dict[Ask, float] = {}
         for request, times in requests:
             ask = self.kind(request)
-            size = sum(self._states.size(want) for want in ask.wants)
-            if size:
-                kinds[ask] = kinds.get(ask, 0.0) + times * size
+            if ask.wants:
+                kinds[ask] = kinds.get(ask, 0.0) + times
         if kinds != self._expected:
             self._expected = kinds
             self.demand = Demand(kinds) if kinds else None

@@ -126,14 +126,6 @@ class GpuStates:
             self._allowed[key] = vgpus.allowed_types(gpu, Layout(), group) if matching else ()
         return self._allowed[key]
 
-    def size(self, want: Want) -> float:
-        """How much framebuffer `want` takes, in MiB, of the first state it fits in; 0 where it fits nowhere."""
-        free = self.free()
-        states = np.arange(1, len(self._states), dtype=np.int32)
-        after = self.after(want, states)
-        fitting = np.flatnonzero(after)
-        return float(free[states[fitting[0]]] - self.free()[after[fitting[0]]]) if fitting.size else 0.0
-
     def _place(self, state: int, want: Want) -> int:
         known = self._states[state]
         if known is None:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from lamina.cli.simulation.trace import Cutting, Task, Trace, fleet, request_of
+from lamina.cli.simulation.trace import Cutting, Task, Trace, fleet, granted, request_of
 from lamina.model.policies import PolicyName
 from lamina.model.requests import CandidateRequest
 from lamina.scheduling.choice import Choice, find
@@ -41,7 +41,7 @@ class Result:
     #: tasks that came, and of those were turned away, by size class: up to where all GPUs are asked for, or while it counts
     arrived: Counter[str] = dataclasses.field(default_factory=Counter)
     refused: Counter[str] = dataclasses.field(default_factory=Counter)
-    #: GPU thousandths asked for and turned away in the same time
+    #: GPU thousandths asked for and turned away in the same time, in the sizes of the types
     demanded_milli: int = 0
     refused_milli: int = 0
     #: share asked for when the first task with a GPU was turned away
@@ -68,6 +68,8 @@ class _Run:
         self.dice = random.Random(seed)  # noqa: S311 (a simulation's draws)
         self.result = Result(seed)
         self.requests: dict[Task, CandidateRequest] = {task: request_of(task, cutting) for task in set(trace.tasks)}
+        #: thousandths of GPUs that a task is given, which types may round up
+        self.granted = {task: granted(task, cutting) for task in self.requests}
         self.field = Field()
         for snapshot in fleet(trace, cutting):
             self.field.put(snapshot)
@@ -92,10 +94,10 @@ class _Run:
 
     def count(self, task: Task, *, refused: bool) -> None:
         self.result.arrived[task.size_class] += 1
-        self.result.demanded_milli += task.milli
+        self.result.demanded_milli += self.granted[task]
         if refused:
             self.result.refused[task.size_class] += 1
-            self.result.refused_milli += task.milli
+            self.result.refused_milli += self.granted[task]
 
 
 def fill_up(trace: Trace, cutting: Cutting, policy: PolicyName, seed: int, progress: Progress = lambda _share: None) -> Result:
@@ -132,9 +134,9 @@ def _drawn(trace: Trace, dice: random.Random) -> Iterator[Task]:
 def churn(
     trace: Trace, cutting: Cutting, policy: PolicyName, seed: int, load: float, progress: Progress = lambda _share: None
 ) -> Result:
-    """Refusals while on average `load` of the GPUs is asked for."""
+    """Refusals while on average `load` of the GPUs is asked for, in the sizes of the types."""
     run = _Run(trace, cutting, policy, seed)
-    mean = sum(task.milli for task in trace.tasks) / len(trace.tasks)
+    mean = sum(run.granted[task] for task in trace.tasks) / len(trace.tasks)
     rate = load * trace.milli / mean  # arrivals in one mean stay
     now, shares, samples = 0.0, 0.0, 0
     leaving: list[tuple[float, int, Choice, int]] = []
@@ -147,8 +149,8 @@ def churn(
         task = run.dice.choice(trace.tasks)
         found = run.place(task)
         if found is not None:
-            heapq.heappush(leaving, (now + run.dice.expovariate(1.0), run.result.decisions, found, task.milli))
-            held += task.milli
+            heapq.heappush(leaving, (now + run.dice.expovariate(1.0), run.result.decisions, found, run.granted[task]))
+            held += run.granted[task]
         if now >= COUNTED_FROM:
             run.count(task, refused=found is None)
             shares, samples = shares + held / trace.milli, samples + 1

@@ -194,3 +194,11 @@ def request_of(task: Task, cutting: Cutting) -> CandidateRequest:
     trait = frozenset({cutting.type_for(task.gpu_milli).trait}) if task.gpus else frozenset()
     groups: Sequence[RequestGroup] = [RequestGroup(str(n + 1), {resources.VGPU: 1}, (trait,)) for n in range(task.gpus)]
     return CandidateRequest((plain, *groups), "isolate" if task.gpus > 1 else None)
+
+
+def granted(task: Task, cutting: Cutting) -> int:
+    """How many thousandths of GPUs a task is given: what it asks for, rounded up to a type of the card."""
+    if not task.gpus:
+        return 0
+    card = cutting.gpu(PciAddress.parse("0000:01:00.0"))
+    return task.gpus * round(WHOLE * cutting.type_for(task.gpu_milli).framebuffer_mb / card.framebuffer_mb)
