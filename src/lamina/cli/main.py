@@ -20,6 +20,7 @@ VERBS: dict[str, str] = {
     "fleet": "Look at hosts and GPUs; let machines join, or remove them; reboot a simulated one.",
     "operation": "Look at operations; resume or abandon a stuck one.",
     "doctor": "Say what is missing or broken here, and how to mend it.",
+    "simulate": "Replay a trace of GPU work by every policy.",
     "bench": "Measure.",
 }
 

@@ -22,7 +22,6 @@ import numpy as np
 from lamina.model.policies import PolicyName
 from lamina.scheduling.gpu_states import ABSENT, Figures, GpuStates, States, Want
 
-
 #: growth of fragmentation that differs by less than this part of the largest card is equal; found by replays of a trace
 _STEP = 0.08
 

@@ -131,6 +131,16 @@ class ByTypes:
     partitioning: Partitioning
     types: tuple[VgpuType, ...]
 
+    @classmethod
+    def of(cls, key: str, partitioning: Partitioning) -> ByTypes:
+        """The types of one series, in ascending size. Raises `BadRequest` for a card that is not known or not cut so."""
+        card = catalog.card(key)
+        types = [t for t in card.types if t.mig_backed == (partitioning is Partitioning.MIG)]
+        series = next((s for s in ("Q", "C") if any(t.series == s for t in types)), None)
+        if series is None:
+            raise BadRequest(f"--card: {key} has no types for {partitioning}")
+        return cls(card, partitioning, tuple(sorted((t for t in types if t.series == series), key=lambda t: t.framebuffer_mb)))
+
     def gpu(self, address: PciAddress) -> Gpu:
         return _gpu(address, self.card.key, self.partitioning, self.card.framebuffer_mb, self.types)
 
