@@ -50,13 +50,17 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VgpuSpec:
-    """A vGPU that shall exist. ``parent`` names the VF where it stood before (a host that came back), else None."""
+    """A vGPU that shall exist. ``parent`` names the VF where it stood before (a host that came back), else None.
+
+    ``placement`` is the slot it starts at, on a card that has slots.
+    """
 
     uuid: str
     server_id: str
     gpu: PciAddress
     type: str
     parent: PciAddress | None = None
+    placement: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class VgpuReport:
     #: False for devices that this host's journal does not know
     ours: bool
     server_id: str | None = None
+    #: the slot it starts at, on a card that has slots
+    placement: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
