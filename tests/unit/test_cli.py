@@ -153,13 +153,14 @@ GPU: dict[str, Any] = {
     "framework": "mdev",
     "partitioning": "same-size",
     "framebuffer_mb": 8192,
+    "slots": None,
     "present": True,
     "resource_class": "VGPU",
     "provider_id": "p",
     "total": 8,
     "used": 0,
     "foreign": 0,
-    "types": [{"name": "nvidia-12", "framebuffer_mb": 1024, "max_instances": 8, "enabled": True, "room": 8}],
+    "types": [{"name": "nvidia-12", "framebuffer_mb": 1024, "max_instances": 8, "enabled": True, "room": 8, "room_repacked": 8}],
     "vgpus": [],
 }
 HOST = {"name": "host 1", "state": "down", "problems": ["a GPU cannot be read"]}

@@ -181,7 +181,7 @@ class ComputeService:
                 continue
             record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
             if record is not None and record.parent == device.parent and self._is(record, device.type_id):
-                reports.append(_report(record))
+                reports.append(_report(record, device.start))
             else:
                 uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
                 reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False, placement=device.start))
@@ -444,10 +444,9 @@ class ComputeService:
         self._hypervisor.watch(changed)
 
 
-def _report(record: Record) -> VgpuReport:
-    return VgpuReport(
-        record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id, placement=record.placement
-    )
+def _report(record: Record, seen_at: int | None = None) -> VgpuReport:
+    placement = seen_at if record.placement is None else record.placement
+    return VgpuReport(record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id, placement=placement)
 
 
 def _is_at(record: Record, spec: VgpuSpec) -> bool:

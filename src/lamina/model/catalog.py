@@ -43,7 +43,7 @@ class Card:
 
         Mixed sizes need a place that can be chosen, and a GPU instance one that can be named, which vfio alone has.
         """
-        if framework is not Framework.VFIO:
+        if framework is not Framework.VFIO or self.virtual_functions is None:
             return (Partitioning.SAME_SIZE,)
         mig = any(t.mig_backed for t in self.types)
         return (Partitioning.SAME_SIZE, Partitioning.MIXED_SIZE, *((Partitioning.MIG,) if mig else ()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from lamina.agent.sysfs import Sysfs, join
-from lamina.model import catalog
+from lamina.model import catalog, partitioners
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, DeviceRefused
 from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuType
@@ -240,8 +240,6 @@ def describe(
     by_itself = Partitioning.SAME_SIZE if driver == "nvidia" or vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
     partitioning, problems = _cut(settings, by_itself, card.cuts(framework) if card is not None else (by_itself,))
     pool_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
-    enabled, missing = _enabled(address, types, settings, partitioning)
-    problems += missing
     gpu = Gpu(
         address=address,
         model=card.board if card is not None else f"PCI {vendor}:{device}",
@@ -249,7 +247,7 @@ def describe(
         partitioning=partitioning,
         framebuffer_mb=card.framebuffer_mb if card is not None else pool_mb,
         types=tuple(types),
-        enabled_types=tuple(t.name for t in enabled),
+        enabled_types=(),
         resource_class=settings.resource_class,
         max_instances=settings.max_instances,
         virtual_functions=functions,
@@ -258,7 +256,8 @@ def describe(
         driver_version=driver_version,
         generation=card.generation if card is not None else "",
     )
-    return gpu, tuple(problems)
+    enabled, missing = _enabled(gpu, settings)
+    return dataclasses.replace(gpu, enabled_types=tuple(t.name for t in enabled)), (*problems, *missing)
 
 
 def _cut(settings: GpuSettings, by_itself: Partitioning, possible: Sequence[Partitioning]) -> tuple[Partitioning, list[str]]:
@@ -269,24 +268,17 @@ def _cut(settings: GpuSettings, by_itself: Partitioning, possible: Sequence[Part
     return by_itself, [f"GPU {settings.address} cannot be cut {wanted}, and is cut {by_itself}; it can be {' or '.join(possible)}"]
 
 
-def _can_be_made(vgpu_type: VgpuType, partitioning: Partitioning) -> bool:
-    """MIG-backed types are made in MIG mode and no others are; a shared pool knows no such difference."""
-    return partitioning is Partitioning.SHARED_POOL or vgpu_type.mig_backed == (partitioning is Partitioning.MIG)
-
-
-def _enabled(
-    address: PciAddress, types: Sequence[VgpuType], settings: GpuSettings, partitioning: Partitioning
-) -> tuple[list[VgpuType], list[str]]:
+def _enabled(gpu: Gpu, settings: GpuSettings) -> tuple[list[VgpuType], list[str]]:
     if settings.enabled_types is None:
-        return [t for t in types if _can_be_made(t, partitioning)], []
+        return [t for t in gpu.types if partitioners.can_be_made(gpu, t)], []
     enabled: list[VgpuType] = []
     problems = []
     for word in settings.enabled_types:
-        found = next((t for t in types if t.called(word)), None)
+        found = next((t for t in gpu.types if t.called(word)), None)
         if found is None:
-            problems.append(f"GPU {address} does not offer the enabled type {word!r}")
-        elif not _can_be_made(found, partitioning):
-            problems.append(f"GPU {address} is cut {partitioning}, in which its enabled type {word!r} cannot be made")
+            problems.append(f"GPU {gpu.address} does not offer the enabled type {word!r}")
+        elif not partitioners.can_be_made(gpu, found):
+            problems.append(f"GPU {gpu.address} is cut {gpu.partitioning}, in which its enabled type {word!r} cannot be made")
         elif found not in enabled:
             enabled.append(found)
     return enabled, problems

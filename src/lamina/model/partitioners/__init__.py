@@ -17,6 +17,7 @@ __all__ = [
     "MOST_VGPUS",
     "Partitioner",
     "best_start",
+    "can_be_made",
     "fill",
     "kernel_room",
     "offered_types",
@@ -24,6 +25,7 @@ __all__ = [
     "placements",
     "room",
     "room_repacked",
+    "slots",
 ]
 
 _PARTITIONERS: dict[Partitioning, Partitioner] = {
@@ -67,6 +69,11 @@ def _allowed(gpu: Gpu, layout: Layout, vgpu_type: VgpuType, left: int) -> int:
     return _on_free_functions(gpu, layout, left)
 
 
+def slots(gpu: Gpu) -> int | None:
+    """How many slots its memory has, or None on a card where it makes no difference where a vGPU stands."""
+    return partitioner_of(gpu).slots(gpu)
+
+
 def placements(gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> tuple[int, ...]:
     """The slots at which the card would let one of this type start now, ascending; none on a card that has no slots."""
     return partitioner_of(gpu).placements(gpu, layout, vgpu_type)
@@ -75,6 +82,11 @@ def placements(gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> tuple[int, ...]
 def best_start(gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> int | None:
     """Of `placements` the one that leaves most room to the enabled types, or None on a card that has no slots."""
     return partitioner_of(gpu).best_start(gpu, layout, vgpu_type)
+
+
+def can_be_made(gpu: Gpu, vgpu_type: VgpuType) -> bool:
+    """Whether the card, cut as it is, ever makes this type: MIG-backed ones in MIG mode, no others there."""
+    return gpu.partitioning is Partitioning.SHARED_POOL or vgpu_type.mig_backed == (gpu.partitioning is Partitioning.MIG)
 
 
 def offered_types(gpu: Gpu, layout: Layout) -> tuple[VgpuType, ...]:

@@ -25,6 +25,10 @@ class Partitioner(Protocol):
         """Whether this type may stand beside what is there: the card is not bound to another size, no slots are in the way."""
         ...
 
+    def slots(self, gpu: Gpu) -> int | None:
+        """How many slots the GPU has, or None where it makes no difference where a vGPU stands."""
+        ...
+
     def placements(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> tuple[int, ...]:
         """The slots at which one of this type could start now, ascending; none on a card that has no slots."""
         ...

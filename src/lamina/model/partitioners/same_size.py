@@ -24,6 +24,9 @@ class SameSize:
         """Where a vGPU stands makes no difference to the others."""
         return self.room(gpu, layout, vgpu_type)
 
+    def slots(self, gpu: Gpu) -> int | None:
+        return None
+
     def placements(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> tuple[int, ...]:
         return ()
 

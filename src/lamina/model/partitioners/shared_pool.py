@@ -12,7 +12,7 @@ class SharedPool:
     """Memory that any part of serves any vGPU: nothing fragments."""
 
     def offered(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> bool:
-        return True
+        return self.room(gpu, layout, vgpu_type) > 0
 
     def room(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> int:
         free = gpu.framebuffer_mb - sum(other.framebuffer_mb for other in layout.all)
@@ -21,6 +21,9 @@ class SharedPool:
 
     def room_repacked(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> int:
         return self.room(gpu, layout, vgpu_type)
+
+    def slots(self, gpu: Gpu) -> int | None:
+        return None
 
     def placements(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> tuple[int, ...]:
         return ()

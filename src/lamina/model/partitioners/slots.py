@@ -7,8 +7,9 @@ each. Because the starts are fixed, such a card fragments: where a vGPU goes dec
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from lamina.model.gpus import Gpu, Layout, VgpuType
 from lamina.model.partitioners.rule import MOST_VGPUS
@@ -46,6 +47,9 @@ class Slots:
         self._slots = slots
         self._shape = shape
 
+    def slots(self, gpu: Gpu) -> int:
+        return self._slots(gpu)
+
     def offered(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> bool:
         return self.room(gpu, layout, vgpu_type) > 0
 
@@ -53,7 +57,7 @@ class Slots:
         return min(self._allowed(layout, vgpu_type), self._shape(gpu, vgpu_type).most(self._taken(gpu, layout)))
 
     def room_repacked(self, gpu: Gpu, layout: Layout, vgpu_type: VgpuType) -> int:
-        ours = Counter(self._shape(gpu, t) for t in layout.ours)
+        ours = frozenset(Counter(self._shape(gpu, t) for t in layout.ours).items())
         there = self._taken(gpu, Layout(foreign=layout.foreign, foreign_starts=layout.foreign_starts))
         packed = most_packed(self._slots(gpu), there, ours, self._shape(gpu, vgpu_type))
         return max(self.room(gpu, layout, vgpu_type), min(self._allowed(layout, vgpu_type), packed))
@@ -105,16 +109,19 @@ class Slots:
         return taken
 
 
-def most_packed(slots: int, taken: int, held: Mapping[Shape, int], more: Shape) -> int:
+@functools.lru_cache(maxsize=1 << 14)
+def most_packed(slots: int, taken: int, held: frozenset[tuple[Shape, int]], more: Shape) -> int:
     """The most of `more` that fit into a row of `slots`, `taken` ones excepted, together with all that is `held`, anyhow placed.
+
+    `held` has each shape with how many of it there are.
 
     0 where the held alone do not fit. Exact: goes along the row and keeps, for every combination of the held that can
     be placed so far, the most of `more` placed beside it.
     """
-    shapes = tuple(held)
+    shapes = [shape for shape, _ in held]
     #: by slot: how many of each shape are still to be placed -> the most of `more` placed so far
     reached: list[dict[tuple[int, ...], int]] = [{} for _ in range(slots + 1)]
-    reached[0][tuple(held[shape] for shape in shapes)] = 0
+    reached[0][tuple(count for _, count in held)] = 0
     for slot in range(slots):
         fits = [i for i, shape in enumerate(shapes) if slot in shape.starts and not taken & shape.at(slot)]
         more_fits = slot in more.starts and not taken & more.at(slot)
