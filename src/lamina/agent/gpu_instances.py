@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import re
+from collections.abc import Container
 
 from lamina.agent.commands import Command
 from lamina.model.errors import DeviceRefused, HostError
@@ -55,10 +56,10 @@ class GpuInstances:
             raise DeviceRefused(f"The driver made no GPU instance of profile {profile} at {start} on {gpu} and told no error.", 0)
         return found
 
-    def remove(self, gpu: PciAddress, profile: int, start: int) -> None:
-        """Have none of this profile there. Raises `DeviceRefused`."""
+    def remove(self, gpu: PciAddress, profile: int, start: int, used: Container[int | None] = ()) -> None:
+        """Have none of this profile there, unless its id is among those `used`. Raises `DeviceRefused`."""
         found = self._at(gpu, profile, start)
-        if found is not None:
+        if found is not None and found.id not in used:
             what = f"remove the GPU instance {found.id} from {gpu}"
             self._ask(what, gpu, "-dci", "-gi", str(found.id))
             self._ask(what, gpu, "-dgi", "-gi", str(found.id))

@@ -165,7 +165,15 @@ class Vfio:
             write=lambda: self._sysfs.write(self._file(parent, "current_vgpu_type"), NONE),
         )
         if place is not None and place.profile is not None:
-            self._instances.remove(place.gpu, place.profile, place.start)
+            self._remove_instance(place.gpu, place.profile, place.start)
+
+    def _remove_instance(self, gpu: PciAddress, profile: int, start: int) -> None:
+        """Unless somebody else's vGPU has come to stand on it."""
+        try:
+            used = {self._number(function, "gpu_instance_id") for function in virtual_functions(self._sysfs, gpu)}
+        except OSError as error:
+            raise refused(f"tell of the GPU instances of {gpu}", error) from error
+        self._instances.remove(gpu, profile, start, used)
 
     def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
         """Nothing of the kernel's or of libvirt's keeps a VF's type; the compute service sets it anew from its journal."""
