@@ -115,7 +115,7 @@ def most(spots: list[tuple[str, int]], vgpu_type: str, shapes: Shapes) -> int:
 def test_a_card_with_slots_is_used_to_the_last_slot(launch: Launch, model: str, mode: str, shapes: Shapes) -> None:
     described = {"address": ADDRESS, "model": model, "framework": "vfio", "partitioning": mode, "enabled_types": list(shapes)}
     card = Card(launch(host("host1", described)), list(shapes))
-    chance = random.Random(model)
+    chance = random.Random(model)  # noqa: S311 - the same chances every time are wanted
     alive: list[str] = []
     refused: set[str] = set()
 
@@ -171,7 +171,7 @@ def test_a_card_of_one_size_at_a_time_on_virtual_functions(launch: Launch) -> No
     described = {"address": ADDRESS, "model": "nvidia-a16", "framework": "mdev", "enabled_types": list(A16)}
     card = Card(launch(host("host1", described)), list(A16))
     assert card.room() == {t: limit for t, (_, limit) in A16.items()}
-    chance = random.Random("a16")
+    chance = random.Random("a16")  # noqa: S311 - the same chances every time are wanted
     alive: list[str] = []
     for _turn in range(25):
         standing = [v["type"] for v in card.gpu()["vgpus"]]
@@ -193,9 +193,9 @@ def test_a_card_of_one_size_at_a_time_on_virtual_functions(launch: Launch) -> No
     for server_id in alive:
         card.cloud.delete(card.conn, server_id)
     for vgpu_type, (_, limit) in A16.items():
-        made = [card.create(vgpu_type) for _ in range(limit + 1)]
-        assert made.index(None) == limit
-        for one in made[:-1]:
+        filled = [card.create(vgpu_type) for _ in range(limit + 1)]
+        assert filled.index(None) == limit
+        for one in filled[:-1]:
             card.cloud.delete(card.conn, str(one))
 
 
@@ -209,6 +209,7 @@ def test_the_types_of_a_gpu_change_without_a_restart_and_nothing_that_runs_is_to
         return card.conn.session.put(path, json={"enabled_types": types}, raise_exc=False)
 
     first = card.create("NVIDIA L40S-8Q")
+    assert first is not None
     assert card.create("NVIDIA L40S-24Q") is None
     answer = choose(["1155", "GRID L40S-12Q", "NVIDIA L40S-24Q"])
     assert answer.status_code == 200, answer.text

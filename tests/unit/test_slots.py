@@ -183,7 +183,7 @@ def cases(draw: st.DrawFn) -> tuple[Gpu, Layout]:
 
 
 def shape_of(gpu: Gpu, vgpu_type: VgpuType) -> Shape:
-    return (mig if gpu.partitioning is Partitioning.MIG else mixed_size).shape(gpu, vgpu_type)
+    return mig.shape(gpu, vgpu_type) if gpu.partitioning is Partitioning.MIG else mixed_size.shape(gpu, vgpu_type)
 
 
 def slots_of(gpu: Gpu, spots: Iterable[Spot]) -> list[int]:
@@ -252,7 +252,9 @@ def test_placing_at_the_best_start_takes_one_of_its_room_and_makes_none(case: tu
             after = layout.plus(vgpu_type, start)
             assert partitioners.room(gpu, after, vgpu_type) == partitioners.room(gpu, layout, vgpu_type) - 1
             assert all(partitioners.room(gpu, after, t) <= partitioners.room(gpu, layout, t) for t in gpu.enabled)
-            assert Layout.of([*after.spots[: len(layout.ours)]], after.spots[len(after.ours) :]) == layout
+            assert after.minus(vgpu_type, start) == layout
+            backwards = Layout.of(after.spots[len(after.ours) - 1 :: -1], after.spots[: len(after.ours) - 1 : -1])
+            assert backwards.in_order() == after.in_order()
 
 
 @given(cases())

@@ -73,7 +73,7 @@ def slots(gpu: Gpu, signs: Mapping[str, str], colours: Mapping[str, str]) -> lis
 
 
 def _in_place(gpu: Gpu, count: int, signs: Mapping[str, str], colours: Mapping[str, str]) -> list[Slot]:
-    slot_mb = gpu["framebuffer_mb"] / count
+    slot_mb: float = gpu["framebuffer_mb"] / count
 
     def size(framebuffer_mb: int) -> int:
         return max(1, round(framebuffer_mb / slot_mb))

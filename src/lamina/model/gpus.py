@@ -230,6 +230,21 @@ class Layout:
             starts = (*(starts or (None,) * len(self.ours)), start)
         return Layout((*self.ours, vgpu_type), self.foreign, starts, self.foreign_starts)
 
+    def minus(self, vgpu_type: VgpuType, start: int | None = None) -> Layout:
+        """This layout with one less of ours. Raises ValueError where that one is not in it."""
+        ours = list(self.spots[: len(self.ours)])
+        ours.remove(Spot(vgpu_type, start))
+        return Layout.of(ours, self.spots[len(self.ours) :])
+
+    def in_order(self) -> Layout:
+        """The same layout, written as every layout is that has the same vGPUs in the same places."""
+        spots = self.spots
+        return Layout.of(sorted(spots[: len(self.ours)], key=_order), sorted(spots[len(self.ours) :], key=_order))
+
+
+def _order(spot: Spot) -> tuple[str, int]:
+    return spot.type.name, -1 if spot.start is None else spot.start
+
 
 def _starts(spots: tuple[Spot, ...]) -> tuple[int | None, ...]:
     return tuple(s.start for s in spots) if any(s.start is not None for s in spots) else ()

@@ -257,13 +257,6 @@ def layout_of(record: GpuRecord, ours: Iterable[tuple[str, int | None]]) -> Layo
     Devices of an unknown type count as the card's largest type. Nothing where no type of the card is known, and so
     nothing can be made on it either.
     """
-    here = (vgpus.c.host == record.host) & (vgpus.c.address == str(record.address))
-    query = sa.select(vgpus.c.type, vgpus.c.placement).where(here).order_by(vgpus.c.created_at)
-    return layout_of(record, [(row.type, row.placement) for row in tx.execute(query)])
-
-
-def layout_of(record: GpuRecord, ours: Iterable[tuple[str, int | None]]) -> Layout:
-    """The same, where the type names and starts of what is recorded on the GPU are at hand."""
     if not record.gpu.types:
         return Layout()
     types = {t.name: t for t in record.gpu.types}

@@ -9,22 +9,18 @@ from lamina.api.routing import Reply, Request
 from lamina.model import capacity
 from lamina.model.capacity import Room
 from lamina.store import hosts
-from lamina.store.hosts import Vgpu
 
 
 def show(request: Request) -> Reply:
     """Per GPU, host and fleet; each type as if no other were made. The fleet counts hosts that are up and enabled."""
     plane = request.plane
     with plane.db.read() as tx:
-        known, records = hosts.all_hosts(tx), hosts.gpus_of(tx)
-        standing: dict[tuple[str, str], list[Vgpu]] = {}
-        for vgpu in hosts.select_vgpus(tx):
-            standing.setdefault((vgpu.host, str(vgpu.address)), []).append(vgpu)
+        known, records = hosts.all_hosts(tx), [record for record in hosts.gpus_of(tx) if record.present]
+        layouts = hosts.layouts(tx, records)
     rooms: dict[str, list[tuple[str, tuple[Room, ...]]]] = {host.name: [] for host in known}
     for record in records:
-        if record.present:
-            ours = [(v.type, v.placement) for v in standing.get((record.host, str(record.address)), [])]
-            rooms[record.host].append((str(record.address), capacity.rooms(record.gpu, hosts.layout_of(record, ours))))
+        each = capacity.rooms(record.gpu, layouts[record.provider_id]) if record.provider_id is not None else ()
+        rooms[record.host].append((str(record.address), each))
     now = plane.clock.now()
     views: list[dict[str, Any]] = []
     usable: list[Room] = []

@@ -90,8 +90,8 @@ class Slots:
         return max(0, min(vgpu_type.max_instances - same, MOST_VGPUS - len(layout.all)))
 
     def _taken(self, gpu: Gpu, layout: Layout) -> int:
-        """The slots that are not free. What stands nobody knows where is where the driver would have put it: at the first
-        free start; and where it can be nowhere, the card is taken for full.
+        """The slots that are not free. What stands nobody knows where is where the driver would have put it, at the first
+        free start, the largest of them first; and where it can be nowhere, the card is taken for full.
         """
         taken = 0
         somewhere = []
@@ -101,7 +101,7 @@ class Slots:
                 somewhere.append(shape)
             else:
                 taken |= shape.at(start)
-        for shape in somewhere:
+        for shape in sorted(somewhere, key=lambda s: (-s.size, s.starts)):
             starts = shape.free(taken)
             if not starts:
                 return (1 << self._slots(gpu)) - 1
