@@ -73,6 +73,7 @@ def _view(record: GpuRecord, vgpus: list[Vgpu]) -> dict[str, Any]:
         "driver_version": gpu.driver_version,
         "ecc": gpu.ecc,
         "mig": gpu.mig,
+        "mixed": gpu.mixed,
         "present": record.present,
         "provider_id": record.provider_id,
         "resource_class": gpu.resource_class,
