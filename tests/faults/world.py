@@ -47,12 +47,18 @@ hosts:
     disk_gb: 500
     networks: [public]
     gpus:
-      - {address: "0000:81:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11]}
-      - {address: "0000:82:00.0", framework: FRAMEWORK, types: TYPES, enabled_types: [nvidia-11, nvidia-12]}
+      - {address: "0000:81:00.0", CARD, enabled_types: [SMALL]}
+      - {address: "0000:82:00.0", CARD, enabled_types: [SMALL, LARGE]}
 """
 TYPES = (
     "[{name: nvidia-11, max_instances: 4, framebuffer_mb: 512}, {name: nvidia-12, max_instances: 2, framebuffer_mb: 1024}]"
 )
+#: how vGPUs are made -> the card, its small type and its large one
+CARDS = {
+    "mdev": (f"framework: mdev, types: {TYPES}", "nvidia-11", "nvidia-12"),
+    "vfio": (f"framework: vfio, types: {TYPES}", "nvidia-11", "nvidia-12"),
+    "mig": ("framework: vfio, model: nvidia-h100-pcie, partitioning: mig", "NVIDIA H100-1-10C", "NVIDIA H100-2-20C"),
+}
 FRAMEWORKS = ("mdev", "vfio")
 
 
@@ -101,7 +107,8 @@ class World:
     def __init__(self, state: Path, framework: str, *, fresh: bool = True) -> None:
         self.state = state
         self.clock = VirtualClock()
-        self.fleet = parse_fleet(FLEET.replace("FRAMEWORK", framework).replace("TYPES", TYPES))
+        card, small, large = CARDS[framework]
+        self.fleet = parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
         (state / "images").mkdir(parents=True, exist_ok=True)
         self._url = f"sqlite:///{state / 'lamina.db'}"
         if fresh:
@@ -189,9 +196,12 @@ class World:
     def _check_devices(self, recorded: list[hosts.Vgpu]) -> None:
         for name in self.plane.hosts.names():
             report = self.plane.hosts.of(name).report()
-            there = {v.uuid: (v.type, v.gpu, v.parent) for g in report.gpus for v in g.vgpus if v.ours}
-            wanted = {v.uuid: (v.type, v.address, v.parent) for v in recorded if v.host == name}
+            there = {v.uuid: (v.type, v.gpu, v.parent, v.placement) for g in report.gpus for v in g.vgpus if v.ours}
+            wanted = {v.uuid: (v.type, v.address, v.parent, v.placement) for v in recorded if v.host == name}
             assert there == wanted, f"{name}: devices and records differ"
+            instances = [(gpu, g.start) for gpu, some in self.hosts[name].machine.state.gpu_instances.items() for g in some.values()]
+            stood_on = {(str(gpu), start) for _, gpu, _, start in there.values() if start is not None}
+            assert sorted(instances) == sorted(stood_on), f"{name}: GPU instances and the vGPUs on them differ"
             parents = [(v.gpu, v.parent) for g in report.gpus for v in g.vgpus if v.parent != v.gpu]
             assert len(parents) == len(set(parents)), f"{name}: a VF given twice"
         assert all(v.state is not VgpuState.PLANNED for v in recorded)

@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a limit of none": (fleet(card(more=", max_instances: 0")), "hosts[0].gpus[0].max_instances: expected `int` >= 1"),
     "how a known card is cut": (
         fleet(card(more=", partitioning: shared-pool")),
-        "hosts[0].gpus[0].partitioning: the catalog knows how a nvidia-a40 is cut",
+        "hosts[0].gpus[0].partitioning: a NVIDIA A40 under vfio can be cut same-size or mixed-size",
     ),
     "vfio without functions": (
         fleet(card(what="model: nvidia-t4, framework: vfio")),

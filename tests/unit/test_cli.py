@@ -153,13 +153,14 @@ GPU: dict[str, Any] = {
     "framework": "mdev",
     "partitioning": "same-size",
     "framebuffer_mb": 8192,
+    "slots": None,
     "present": True,
     "resource_class": "VGPU",
     "provider_id": "p",
     "total": 8,
     "used": 0,
     "foreign": 0,
-    "types": [{"name": "nvidia-12", "framebuffer_mb": 1024, "max_instances": 8, "enabled": True, "room": 8}],
+    "types": [{"name": "nvidia-12", "framebuffer_mb": 1024, "max_instances": 8, "enabled": True, "room": 8, "room_repacked": 8}],
     "vgpus": [],
 }
 HOST = {"name": "host 1", "state": "down", "problems": ["a GPU cannot be read"]}
@@ -175,6 +176,28 @@ def test_fleet_show_draws_the_gpus_and_names_the_problems(state: Path, server: S
     assert "host 1: a GPU cannot be read" in answer.output
     plain = run(fleet.command, "show", "--host", "host 1", "--json", state=state)
     assert json.loads(plain.output) == {"hosts": [HOST], "gpus": [GPU]}
+
+
+def test_fleet_capacity_tells_what_fits_now_and_repacked(state: Path, server: Server) -> None:
+    types = [{"name": "nvidia-12", "now": 3, "repacked": 5}]
+    closed = {"host": "host2", "usable": False, "types": types, "gpus": []}
+    told = {"types": types, "hosts": [{"host": "host1", "usable": True, "types": types, "gpus": []}, closed]}
+    server.answers["GET", "/fleet/capacity"] = (200, {"capacity": told})
+    answer = run(fleet.command, "capacity", state=state)
+    rows = [line.split() for line in answer.output.splitlines()]
+    assert rows[1:] == [["fleet", "nvidia-12", "3", "5"], ["host1", "nvidia-12", "3", "5"], ["host2", "(closed)", "nvidia-12", "3", "5"]]
+    assert json.loads(run(fleet.command, "capacity", "--json", state=state).output) == told
+
+
+def test_fleet_gpu_set_chooses_types(state: Path, server: Server) -> None:
+    server.answers["PUT", "/fleet/hosts/host1/gpus/0000%3A81%3A00.0"] = (200, {"gpu": GPU})
+    answer = run(fleet.command, "gpu", "set", "host1", "0000:81:00.0", "nvidia-12", state=state)
+    assert answer.output == "GPU 0000:81:00.0 of host1 makes nvidia-12.\n"
+    assert json.loads(server.requests[-1].content) == {"enabled_types": ["nvidia-12"]}
+    assert run(fleet.command, "gpu", "set", "host1", "0000:81:00.0", "--as-host-says", "--json", state=state).exit_code == 0
+    assert json.loads(server.requests[-1].content) == {"enabled_types": None}
+    for wrong in ([], ["nvidia-12", "--as-host-says"]):
+        assert run(fleet.command, "gpu", "set", "host1", "0000:81:00.0", *wrong, state=state).exit_code == 2
 
 
 def test_fleet_reboot_tells_what_is_restored(state: Path, server: Server) -> None:

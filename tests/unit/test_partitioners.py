@@ -24,7 +24,7 @@ def gpus(draw: st.DrawFn) -> Gpu:
         address=PciAddress(0, 0x81, 0, 0),
         model="drawn",
         framework=Framework.MDEV,
-        partitioning=draw(st.sampled_from(Partitioning)),
+        partitioning=draw(st.sampled_from((Partitioning.SAME_SIZE, Partitioning.SHARED_POOL))),
         framebuffer_mb=draw(st.integers(1, 5)) * 2048,
         types=types,
         enabled_types=tuple(t.name for t in types if draw(st.booleans())),
@@ -109,8 +109,8 @@ def test_what_fill_gives_fits_and_it_gives_up_only_when_nothing_fits(case: tuple
         return
     assert len(filled) == count
     assert len(set(filled)) == 1
-    assert legal(gpu, layout.all + filled)
-    assert partitioners.room(gpu, layout, filled[0]) >= count
+    assert legal(gpu, layout.all + tuple(spot.type for spot in filled))
+    assert partitioners.room(gpu, layout, filled[0].type) >= count
 
 
 @given(gpus_with_layouts)
@@ -165,5 +165,5 @@ def test_foreign_vgpus_take_the_cards_room_and_not_the_operators() -> None:
 def test_a_request_follows_the_type_that_stands() -> None:
     gpu = card(Partitioning.SHARED_POOL)
     small, large = gpu.types
-    assert partitioners.fill(gpu, Layout(), (small, large), 1) == (small,)
-    assert partitioners.fill(gpu, Layout((large,)), (small, large), 1) == (large,)
+    assert partitioners.fill(gpu, Layout(), (small, large), 1) == ((small, None),)
+    assert partitioners.fill(gpu, Layout((large,)), (small, large), 1) == ((large, None),)

@@ -15,7 +15,11 @@ TYPES = {"A40-8Q": (8192, 6), "A40-12Q": (12288, 4)}
 
 def vgpu(server: str | None, vgpu_type: str | None = "A40-8Q", state: str = "attached") -> dict[str, Any]:
     size = TYPES[vgpu_type][0] if vgpu_type else None
-    return {"uuid": "u", "type": vgpu_type, "framebuffer_mb": size, "server_id": server, "state": state}
+    return {"uuid": "u", "type": vgpu_type, "framebuffer_mb": size, "server_id": server, "state": state, "placement": None}
+
+
+def rooms(now: int, repacked: int | None = None, placements: tuple[int, ...] = ()) -> dict[str, Any]:
+    return {"room": now, "room_repacked": now if repacked is None else repacked, "placements": list(placements)}
 
 
 def gpu(*vgpus: dict[str, Any], room: dict[str, int] | None = None, host: str = "host1", present: bool = True) -> dict[str, Any]:
@@ -26,12 +30,13 @@ def gpu(*vgpus: dict[str, Any], room: dict[str, int] | None = None, host: str = 
         "model": "nvidia-a40",
         "framework": "vfio",
         "framebuffer_mb": 49152,
+        "slots": None,
         "present": present,
         "total": 6,
         "used": sum(1 for v in vgpus if v["state"] != "foreign"),
         "foreign": sum(1 for v in vgpus if v["state"] == "foreign"),
         "types": [
-            {"name": name, "framebuffer_mb": size, "max_instances": most, "enabled": True, "room": free.get(name, 0)}
+            {"name": name, "framebuffer_mb": size, "max_instances": most, "enabled": True} | rooms(free.get(name, 0))
             for name, (size, most) in TYPES.items()
         ],
         "vgpus": list(vgpus),
@@ -93,8 +98,22 @@ def test_capacity_is_told_for_each_type_alone() -> None:
     assert pictures.capacity([gpu(room={})]) == "full"
 
 
+def test_what_repacking_would_gain_is_told_where_it_gains() -> None:
+    scattered = gpu() | {"types": [{"name": "large", "framebuffer_mb": 24576, "enabled": True} | rooms(0, 1)]}
+    assert pictures.capacity([scattered]) == "0 more of large (1 repacked)"
+
+
+def test_on_a_card_with_slots_each_stands_where_it_is_and_free_is_what_a_type_can_use() -> None:
+    types = [{"name": "A40-8Q", "framebuffer_mb": 8192, "max_instances": 6, "enabled": True} | rooms(2, 2, (0, 40))]
+    there = [vgpu("s1") | {"placement": 16}, vgpu(None, state="foreign") | {"placement": 24}]
+    picture = drawn(gpu(*there) | {"slots": 48, "types": types})
+    assert bar_of(picture) == "········" + " " * 8 + "AAAAAAA ///////         ········"
+    told = {"types": [{"name": "a", "now": 1, "repacked": 2}], "hosts": [{"host": "h", "usable": False, "types": [], "gpus": []}]}
+    assert [column.header for column in pictures.capacity_table(told).columns] == ["where", "type", "now", "repacked"]
+
+
 def test_the_room_for_many_types_is_told_in_one_line() -> None:
-    many = gpu() | {"types": [{"name": f"t{n}", "framebuffer_mb": 1, "enabled": True, "room": n} for n in range(1, 33)]}
+    many = gpu() | {"types": [{"name": f"t{n}", "framebuffer_mb": 1, "enabled": True} | rooms(n) for n in range(1, 33)]}
     assert pictures.capacity([many]) == "1 more of t1, or 2 more of t2, or 3 more of t3, or some of 29 other types"
 
 

@@ -28,7 +28,7 @@ def report(*, vgpus: tuple[str, ...] = (), power: PowerState | None = PowerState
 
 
 def vgpu(uuid: str = "v", state: VgpuState = VgpuState.ATTACHED, consumer_id: str = "s") -> Vgpu:
-    return Vgpu(uuid, "h", ADDRESS, "provider", TYPE.name, ADDRESS, "s", consumer_id, "operation", state, 0.0)
+    return Vgpu(uuid, "h", ADDRESS, "provider", TYPE.name, ADDRESS, None, "s", consumer_id, "operation", state, 0.0)
 
 
 def repairs(said: HostReport, owner: Server, *records: Vgpu, busy: bool = False, rebooted: bool = False) -> list[Repair]:

@@ -177,7 +177,7 @@ types = st.sampled_from([SMALL, LARGE])
 layouts = st.builds(Layout, st.lists(types, max_size=5).map(tuple), st.lists(types, max_size=3).map(tuple))
 cards = st.builds(
     gpu,
-    partitioning=st.sampled_from(Partitioning),
+    partitioning=st.sampled_from((Partitioning.SAME_SIZE, Partitioning.SHARED_POOL)),
     max_instances=st.none() | st.integers(1, 5),
     virtual_functions=st.none() | st.integers(1, 6),
     enabled_types=st.sampled_from([(), ("nvidia-11",), ("nvidia-12",), ("nvidia-12", "nvidia-11")]),

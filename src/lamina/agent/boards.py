@@ -1,7 +1,7 @@
 """What NVIDIA's management library tells of a board beyond the kernel's files: its name, and the modes its types depend on.
 
 The library is optional: without `nvidia-ml-py`, without a driver or for a card of another vendor there is nothing to tell.
-Source: NVML API reference (nvmlDeviceGetEccMode, nvmlDeviceGetMigMode).
+Source: NVML API reference (nvmlDeviceGetEccMode, nvmlDeviceGetMigMode, nvmlDeviceGetVgpuHeterogeneousMode).
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
-from lamina.model.gpus import Gpu
+from lamina.model.gpus import Gpu, Partitioning
 from lamina.model.ids import PciAddress
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Board:
-    """``ecc`` and ``mig`` are None where the board has no such mode."""
+    """``ecc``, ``mig`` and ``mixed`` (vGPUs of several sizes) are None where the board has no such mode."""
 
     name: str
     driver_version: str
     ecc: bool | None
     mig: bool | None
+    mixed: bool | None = None
 
 
 class Boards(Protocol):
@@ -53,6 +54,7 @@ class Nvml:
                 driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
                 ecc=self._mode(nvml.nvmlDeviceGetEccMode, handle),
                 mig=self._mode(nvml.nvmlDeviceGetMigMode, handle),
+                mixed=self._mixed(handle),
             )
         except nvml.NVMLError:
             self._library = None  # the driver may have been reloaded
@@ -78,6 +80,12 @@ class Nvml:
             return None
         return bool(current)
 
+    def _mixed(self, handle: Any) -> bool | None:
+        try:
+            return bool(self._library.nvmlDeviceGetVgpuHeterogeneousMode(handle))
+        except (self._library.NVMLError, AttributeError):
+            return None  # an older driver, or an older module, knows of no such mode
+
 
 def described(gpu: Gpu, boards: Boards) -> Gpu:
     """The GPU with what the management library adds to the kernel's facts."""
@@ -85,19 +93,23 @@ def described(gpu: Gpu, boards: Boards) -> Gpu:
     if board is None:
         return gpu
     model = board.name if gpu.model.startswith("PCI ") else gpu.model
-    return dataclasses.replace(gpu, model=model, driver_version=board.driver_version, ecc=board.ecc, mig=board.mig)
+    return dataclasses.replace(gpu, model=model, driver_version=board.driver_version, ecc=board.ecc, mig=board.mig, mixed=board.mixed)
 
 
 def modes_in_the_way(gpu: Gpu) -> list[str]:
-    """Sentences about a mode of the board in which enabled types cannot be made: a MIG-backed type needs it, others bar it."""
-    if gpu.mig is None:
-        return []
-    barred = [t.name for t in gpu.enabled if t.mig_backed != gpu.mig]
-    if not barred:
-        return []
-    mode, switch = ("on", "-mig 0") if gpu.mig else ("off", "-mig 1")
-    told = f"GPU {gpu.address} has MIG mode {mode}, in which its enabled {_types(barred)} cannot be made"
-    return [f"{told}: 'nvidia-smi -i {gpu.address} {switch}' changes it once no vGPU stands on it"]
+    """Sentences about a mode of the board that is not the one its settings count on, so that enabled types cannot be made."""
+    problems = []
+    barred = [t.name for t in gpu.enabled if t.mig_backed != gpu.mig] if gpu.mig is not None else []
+    if barred:
+        mode, switch = ("on", "-mig 0") if gpu.mig else ("off", "-mig 1")
+        told = f"GPU {gpu.address} has MIG mode {mode}, in which its enabled {_types(barred)} cannot be made"
+        problems.append(f"{told}: 'nvidia-smi -i {gpu.address} {switch}' changes it once no vGPU stands on it")
+    wanted = gpu.partitioning is Partitioning.MIXED_SIZE
+    if gpu.mixed is not None and gpu.mixed != wanted and not gpu.mig:
+        mode, switch = ("on", "-shm 0") if gpu.mixed else ("off", "-shm 1")
+        told = f"GPU {gpu.address} has mixed-size mode {mode}, and its settings say {gpu.partitioning}"
+        problems.append(f"{told}: 'nvidia-smi vgpu -i {gpu.address} {switch}' changes it once no vGPU stands on it")
+    return problems
 
 
 def _types(names: list[str]) -> str:

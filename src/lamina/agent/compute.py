@@ -22,7 +22,7 @@ from lamina.agent.boards import Boards, NoBoards
 from lamina.agent.commands import Command, run
 from lamina.agent.definitions import Definitions
 from lamina.agent.depot import Depot, content_of
-from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
+from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, Place, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
@@ -31,7 +31,7 @@ from lamina.agent.turns import Turns
 from lamina.model import ids
 from lamina.model.clock import Clock
 from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostError
-from lamina.model.gpus import Framework, GpuSettings, VgpuType
+from lamina.model.gpus import HAVE_SLOTS, Framework, Gpu, GpuSettings, Partitioning, VgpuType
 from lamina.model.hosts import (
     Call,
     Console,
@@ -46,6 +46,7 @@ from lamina.model.hosts import (
     VgpuSpec,
 )
 from lamina.model.ids import PciAddress
+from lamina.model.partitioners import mig
 
 
 class ComputeService:
@@ -82,7 +83,7 @@ class ComputeService:
         self._clock = clock
         self._frameworks: dict[Framework, FrameworkPort] = {
             Framework.MDEV: Mdev(sysfs, clock, definitions),
-            Framework.VFIO: Vfio(sysfs, clock),
+            Framework.VFIO: Vfio(sysfs, clock, command),
         }
         self._lock = threading.Lock()
         self._turns = Turns()
@@ -169,14 +170,21 @@ class ComputeService:
     def _vgpus(self, found: Found) -> tuple[VgpuReport, ...]:
         records = self._journal.records()
         on_parent = {r.parent: r for r in records.values()}
+        instances = {(r.profile, r.placement) for r in records.values() if r.gpu == found.gpu.address and r.profile is not None}
         reports = []
         for device in found.devices:
+            if found.gpu.partitioning is Partitioning.MIG and device.parent == found.gpu.address:
+                # a GPU instance without a vGPU: one of ours that is being made or removed, or somebody else's
+                if (_profile(found.gpu, device.type), device.start) not in instances:
+                    uuid = ids.foreign_instance_uuid(self._host, device.parent, device.start or 0)
+                    reports.append(VgpuReport(uuid, device.parent, device.parent, device.type, ours=False, placement=device.start))
+                continue
             record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
             if record is not None and record.parent == device.parent and self._is(record, device.type_id):
-                reports.append(_report(record))
+                reports.append(_report(record, device.start))
             else:
                 uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
-                reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False))
+                reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False, placement=device.start))
         return tuple(reports)
 
     def _is(self, record: Record, type_id: str | None) -> bool:
@@ -212,7 +220,7 @@ class ComputeService:
     def _remove_moved(self, specs: Sequence[VgpuSpec]) -> None:
         """Remove what stands elsewhere, or as something else, under the uuid of a vGPU that shall exist."""
         records = self._journal.records()
-        moved = [r for s in specs if (r := records.get(s.uuid)) is not None and (r.gpu, r.type) != (s.gpu, s.type)]
+        moved = [r for s in specs if (r := records.get(s.uuid)) is not None and not _is_at(r, s)]
         for record in moved:
             self._must_be_free(record)
             self._remove(record)
@@ -228,6 +236,7 @@ class ComputeService:
         for spec in specs:
             found = gpus[spec.gpu]
             vgpu_type = _type(found, spec.type)
+            placement = spec.placement if found.gpu.partitioning in HAVE_SLOTS else None
             before = records.get(spec.uuid)
             parent = _parent(found, taken, (before.parent if before is not None else None, spec.parent))
             taken.add(parent)
@@ -241,6 +250,8 @@ class ComputeService:
                     type=spec.type,
                     type_id=vgpu_type.id,
                     boot_id=self._hypervisor.boot_id(),
+                    placement=placement,
+                    profile=_profile(found.gpu, spec.type) if placement is not None else None,
                 )
             )
         return planned
@@ -253,7 +264,7 @@ class ComputeService:
                 if framework.type_id_of(record.uuid, record.parent) is not None:
                     raise DeviceRefused(f"Somebody else has just set up a vGPU on {record.parent}", errno.EBUSY)
                 touched.append(record)
-                framework.create(record.uuid, record.parent, _type(gpus[record.gpu], record.type))
+                framework.create(record.uuid, record.parent, _type(gpus[record.gpu], record.type), _place(record))
                 if framework.type_id_of(record.uuid, record.parent) != record.type_id:
                     raise DeviceMissing(f"The kernel made no vGPU {record.uuid} on {record.parent} and told no error.")
                 framework.keep(record.uuid, record.parent, record.type_id)
@@ -306,7 +317,7 @@ class ComputeService:
         framework = self._frameworks[record.framework]
         type_id = framework.type_id_of(record.uuid, record.parent)
         if type_id is None or self._is(record, type_id):
-            framework.remove(record.uuid, record.parent)
+            framework.remove(record.uuid, record.parent, _place(record))
 
     # ------------------------------------------------------------------------------------------------ after a boot
 
@@ -349,7 +360,7 @@ class ComputeService:
             found = self._gpu_offering(record.gpu, {record.type})
             record = msgspec.structs.replace(record, boot_id=self._hypervisor.boot_id())
             self._journal.put([record])  # before the device: a VF is ours only if it was written down in this boot
-            framework.create(record.uuid, record.parent, _type(found, record.type))
+            framework.create(record.uuid, record.parent, _type(found, record.type), _place(record))
             there = framework.type_id_of(record.uuid, record.parent)
         if not self._is(record, there):
             raise DeviceForeign(f"The vGPU {record.uuid} cannot stand on {record.parent} again: another one is there.")
@@ -433,8 +444,27 @@ class ComputeService:
         self._hypervisor.watch(changed)
 
 
-def _report(record: Record) -> VgpuReport:
-    return VgpuReport(record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id)
+def _report(record: Record, seen_at: int | None = None) -> VgpuReport:
+    placement = seen_at if record.placement is None else record.placement
+    return VgpuReport(record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id, placement=placement)
+
+
+def _is_at(record: Record, spec: VgpuSpec) -> bool:
+    """Whether what is written down is what shall exist, where it shall."""
+    same_place = None in (record.placement, spec.placement) or record.placement == spec.placement
+    return (record.gpu, record.type) == (spec.gpu, spec.type) and same_place
+
+
+def _place(record: Record) -> Place | None:
+    return Place(record.gpu, record.placement, record.profile) if record.placement is not None else None
+
+
+def _profile(gpu: Gpu, type_name: str | None) -> int | None:
+    """The profile of the GPU instance that a type needs on a GPU in MIG mode."""
+    if gpu.partitioning is not Partitioning.MIG or type_name is None:
+        return None
+    found = mig.profile(gpu, gpu.type_named(type_name))
+    return found.id if found is not None else None
 
 
 def _type(found: Found, name: str) -> VgpuType:

@@ -19,7 +19,7 @@ import msgspec
 
 from lamina.model import ids, resources
 from lamina.model.errors import BadRequest
-from lamina.model.gpus import GpuSettings, VgpuType
+from lamina.model.gpus import GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
 
 #: where it is looked for when nobody says
@@ -45,6 +45,7 @@ class GpuEntry(msgspec.Struct, forbid_unknown_fields=True):
     max_instances: Positive | None = None
     types: list[TypeEntry] = []
     enable_functions: bool = False
+    partitioning: Partitioning | None = None
 
 
 class NetworkEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -157,6 +158,7 @@ def _gpu(address: PciAddress, entry: GpuEntry) -> GpuSettings:
         max_instances=entry.max_instances,
         types=tuple(VgpuType(t.name, t.name, t.framebuffer_mb, t.max_instances) for t in entry.types),
         enable_functions=entry.enable_functions,
+        partitioning=entry.partitioning,
     )
 
 

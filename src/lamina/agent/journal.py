@@ -36,6 +36,9 @@ class Record(msgspec.Struct, frozen=True):
     type: str
     type_id: str
     boot_id: str
+    #: on a card with slots: the one it starts at, and in MIG mode the profile of the GPU instance that is made for it
+    placement: int | None = None
+    profile: int | None = None
 
 
 class SeenFence(msgspec.Struct, frozen=True):

@@ -53,6 +53,59 @@ def show(state: Path | None, as_json: bool, host: str | None) -> None:
 
 
 @command.command()
+@_state
+@_json
+def capacity(state: Path | None, as_json: bool) -> None:
+    """Tell how many more vGPUs of each type fit.
+
+    Each type is counted as if no other were made: now, and once the vGPUs have been moved on their GPUs to where they leave most room.
+    """
+    from lamina.cli.client import Client
+    from lamina.cli.console import console, print_json
+
+    with Client.connect(state or default_state()) as client:
+        told = client.call("fleet", "GET", "/capacity")["capacity"]
+    if as_json:
+        print_json(told)
+        return
+    from lamina.cli import pictures
+
+    console().print(pictures.capacity_table(told))
+
+
+@command.group()
+def gpu() -> None:
+    """What may be made on a GPU."""
+
+
+@gpu.command("set")
+@click.argument("host")
+@click.argument("address")
+@click.argument("types", nargs=-1)
+@click.option("--as-host-says", is_flag=True, help="Leave it to the host's own settings again.")
+@_state
+@_json
+def set_(host: str, address: str, types: tuple[str, ...], as_host_says: bool, state: Path | None, as_json: bool) -> None:
+    """Choose the vGPU TYPES that may be made on a GPU, in the order of preference.
+
+    Nothing is restarted, and what stands on the GPU stays.
+    """
+    from lamina.cli.client import Client
+    from lamina.cli.console import print_json
+
+    if as_host_says == bool(types):
+        raise click.UsageError("say either the types or --as-host-says")
+    path = f"/hosts/{quote(host, safe='')}/gpus/{quote(address, safe='')}"
+    with Client.connect(state or default_state()) as client:
+        made = client.call("fleet", "PUT", path, {"enabled_types": None if as_host_says else list(types)})["gpu"]
+    if as_json:
+        print_json(made)
+        return
+    enabled = ", ".join(t["name"] for t in made["types"] if t["enabled"])
+    click.echo(f"GPU {made['address']} of {host} makes {enabled or 'nothing'}.")
+
+
+@command.command()
 @click.argument("host")
 @_state
 @_json

@@ -55,7 +55,12 @@ def _colours(signs: Iterable[str]) -> dict[str, str]:
 
 
 def slots(gpu: Gpu, signs: Mapping[str, str], colours: Mapping[str, str]) -> list[Slot]:
-    """The slots of one GPU: its vGPUs in the answer's order, then what is free, cut by the type that fills it best, finely."""
+    """The slots of one GPU: its vGPUs in the answer's order, then what is free, cut by the type that fills it best, finely.
+
+    On a card where it matters where a vGPU stands, each is where it is.
+    """
+    if gpu["slots"] is not None and all(vgpu["placement"] is not None for vgpu in gpu["vgpus"]):
+        return _in_place(gpu, gpu["slots"], signs, colours)
     drawn = [_taken(gpu, vgpu, signs, colours) for vgpu in gpu["vgpus"]]
     open_types = [t for t in gpu["types"] if t["enabled"] and t["room"] > 0]
     if open_types:
@@ -64,6 +69,31 @@ def slots(gpu: Gpu, signs: Mapping[str, str], colours: Mapping[str, str]) -> lis
     rest = gpu["framebuffer_mb"] - sum(slot.framebuffer_mb for slot in drawn)
     if rest > 0:
         drawn.append(Slot(LOST, "dim", rest))
+    return drawn
+
+
+def _in_place(gpu: Gpu, count: int, signs: Mapping[str, str], colours: Mapping[str, str]) -> list[Slot]:
+    slot_mb: float = gpu["framebuffer_mb"] / count
+
+    def size(framebuffer_mb: int) -> int:
+        return max(1, round(framebuffer_mb / slot_mb))
+
+    usable = {
+        slot
+        for t in gpu["types"]
+        if t["enabled"] and t["room"] > 0
+        for start in t["placements"]
+        for slot in range(start, start + size(t["framebuffer_mb"]))
+    }
+    standing = {vgpu["placement"]: _taken(gpu, vgpu, signs, colours) for vgpu in gpu["vgpus"]}
+    drawn, at = [], 0
+    while at < count:
+        if at in standing:
+            drawn.append(standing[at])
+            at += size(standing[at].framebuffer_mb)
+        else:
+            drawn.append(Slot(FREE if at in usable else LOST, "dim", round(slot_mb)))
+            at += 1
     return drawn
 
 
@@ -93,19 +123,22 @@ def bar(pieces: Sequence[Slot], width: int = WIDTH) -> Text:
     return text
 
 
-def room(gpus: Iterable[Gpu]) -> dict[str, int]:
-    """Type -> how many more of it alone would fit on these GPUs; types without room are left out."""
-    sums: dict[str, int] = {}
+def room(gpus: Iterable[Gpu]) -> dict[str, tuple[int, int]]:
+    """Type -> how many more of it alone would fit on these GPUs, now and once each is repacked; types without any are left out."""
+    sums: dict[str, tuple[int, int]] = {}
     for gpu in gpus:
         for vgpu_type in gpu["types"] if gpu["present"] else ():
-            if vgpu_type["enabled"] and vgpu_type["room"] > 0:
-                sums[vgpu_type["name"]] = sums.get(vgpu_type["name"], 0) + vgpu_type["room"]
+            if vgpu_type["enabled"] and vgpu_type["room_repacked"] > 0:
+                now, repacked = sums.get(vgpu_type["name"], (0, 0))
+                sums[vgpu_type["name"]] = now + vgpu_type["room"], repacked + vgpu_type["room_repacked"]
     return sums
 
 
 def capacity(gpus: Iterable[Gpu]) -> str:
-    """``4 more of NVIDIA A40-8Q, or 2 more of NVIDIA A40-12Q``; of many types, the first few."""
-    told = [f"{count} more of {name}" for name, count in room(gpus).items()]
+    """``4 more of NVIDIA A40-8Q (5 repacked), or 2 more of NVIDIA A40-12Q``; of many types, the first few."""
+    told = [
+        f"{now} more of {name}" + (f" ({repacked} repacked)" if repacked > now else "") for name, (now, repacked) in room(gpus).items()
+    ]
     if len(told) > MOST_TYPES:
         told[MOST_TYPES - 1 :] = [f"some of {len(told) - MOST_TYPES + 1} other types"]
     return ", or ".join(told) or "full"
@@ -152,3 +185,18 @@ def _legend(gpus: Sequence[Gpu], signs: Mapping[str, str], colours: Mapping[str,
         yield Text(f"and {len(types) - MOST_NAMED} more servers", "dim")
     if any(gpu["foreign"] for gpu in gpus):
         yield Text.assemble((FOREIGN, "dim"), "  made by others, left alone")
+
+
+def capacity_table(told: Mapping[str, Any]) -> Table:
+    """The answer of ``GET /fleet/v1/capacity``: a row for each type of the fleet and of each host."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("where", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    table.add_column("now", justify="right")
+    table.add_column("repacked", justify="right")
+    rows = [("fleet", told["types"])]
+    rows += [(host["host"] if host["usable"] else f"{host['host']} (closed)", host["types"]) for host in told["hosts"]]
+    for where, types in rows:
+        for one in types:
+            table.add_row(Text(where), Text(one["name"]), str(one["now"]), str(one["repacked"]))
+    return table

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
 from lamina.model.errors import BadRequest
-from lamina.model.gpus import Partitioning, VgpuType
+from lamina.model.gpus import Framework, Partitioning, VgpuType, framebuffer_of_name
 
 NVIDIA = "10de"
 #: type ids from here on are made up, where no source tells the real one
 MADE_UP_IDS = 90000
+_MIG_TYPE = re.compile(r"(?P<word>\d-\d+C(?:ME)?):(?P<most>\d)=(?P<id>\d+)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,7 +37,16 @@ class Card:
     virtual_functions: int | None
     types: tuple[VgpuType, ...]
     source: str
-    partitioning: Partitioning = Partitioning.SAME_SIZE
+
+    def cuts(self, framework: Framework) -> tuple[Partitioning, ...]:
+        """The ways in which it can be cut, the one that its driver begins with first.
+
+        Mixed sizes need a place that can be chosen, and a GPU instance one that can be named, which vfio alone has.
+        """
+        if framework is not Framework.VFIO or self.virtual_functions is None:
+            return (Partitioning.SAME_SIZE,)
+        mig = any(t.mig_backed for t in self.types)
+        return (Partitioning.SAME_SIZE, Partitioning.MIXED_SIZE, *((Partitioning.MIG,) if mig else ()))
 
 
 @functools.cache
@@ -60,6 +71,7 @@ def _card(key: str, facts: Mapping[str, Any], made_up: int) -> Card:
                 made_up += 1
                 word = f"{size}{series}"
                 types.append(VgpuType(str(ids.get(word, made_up)), f"{facts['prefix']}-{word}", size * 1024, most))
+    types.extend(_mig_types(facts["prefix"], facts.get("mig", "")))
     return Card(
         key=key,
         board=facts["board"],
@@ -72,6 +84,12 @@ def _card(key: str, facts: Mapping[str, Any], made_up: int) -> Card:
         types=tuple(types),
         source=facts["source"],
     )
+
+
+def _mig_types(prefix: str, listed: str) -> Iterator[VgpuType]:
+    for match in _MIG_TYPE.finditer(listed):
+        name = f"{prefix}-{match['word']}"
+        yield VgpuType(match["id"], name, framebuffer_of_name(name) or 0, int(match["most"]))
 
 
 def card(key: str) -> Card:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from lamina.model import resources
 from lamina.model.ids import PciAddress
@@ -27,8 +30,18 @@ class Framework(enum.StrEnum):
 class Partitioning(enum.StrEnum):
     """Which rule says what layouts of a GPU are legal; `lamina.model.partitioners` has one class for each."""
 
+    #: one framebuffer size at a time
     SAME_SIZE = "same-size"
+    #: several sizes, each at starts of its own
+    MIXED_SIZE = "mixed-size"
+    #: each on a GPU instance of its own
+    MIG = "mig"
+    #: any sizes, as long as the memory lasts
     SHARED_POOL = "shared-pool"
+
+
+#: the ways in which it matters where on the GPU a vGPU stands
+HAVE_SLOTS = (Partitioning.MIXED_SIZE, Partitioning.MIG)
 
 
 class VgpuState(enum.StrEnum):
@@ -63,14 +76,17 @@ class VgpuType:
     @property
     def series(self) -> str:
         """``Q``, ``C``, ``B`` or ``A`` by the type's name, or ``""`` for names outside NVIDIA's grammar."""
-        match = _TYPE_NAME.fullmatch(self.name)
-        return match["series"] if match else ""
+        return _named(self.name)[0]
 
     @property
     def mig_backed(self) -> bool:
         """Whether it stands on a GPU instance of its own, by the type's name (``A100-1-5C``: one slice)."""
-        match = _TYPE_NAME.fullmatch(self.name)
-        return match is not None and match["slices"] is not None
+        return self.slices > 0
+
+    @property
+    def slices(self) -> int:
+        """The compute slices of its GPU instance, by the type's name; 0 for types that stand on none."""
+        return _named(self.name)[1]
 
     @property
     def trait(self) -> str:
@@ -79,6 +95,13 @@ class VgpuType:
     def called(self, word: str) -> bool:
         """Whether an operator's `word` means this type: its name, its id, or its name under the other vendor word."""
         return word in (self.name, self.id) or (" " in word and " " in self.name and word.split(" ", 1)[1] == self.name.split(" ", 1)[1])
+
+
+@functools.lru_cache(maxsize=4096)
+def _named(name: str) -> tuple[str, int]:
+    """Series and compute slices of a type's name, as far as it has them."""
+    match = _TYPE_NAME.fullmatch(name)
+    return (match["series"], int(match["slices"] or 0)) if match else ("", 0)
 
 
 def framebuffer_of_name(name: str) -> int | None:
@@ -104,6 +127,8 @@ class GpuSettings:
     types: tuple[VgpuType, ...] = ()
     #: whether a host's compute service enables all of its virtual functions where none is
     enable_functions: bool = False
+    #: how a card is cut that can be cut in several ways; None for what its driver does by itself
+    partitioning: Partitioning | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,6 +155,9 @@ class Gpu:
     #: whether these modes are on, where the card has them and its management library tells
     ecc: bool | None = None
     mig: bool | None = None
+    mixed: bool | None = None
+    #: the card's, which decides where its vGPUs may start in mixed-size mode; "" where nobody knows
+    generation: str = ""
 
     def type_named(self, name: str) -> VgpuType:
         """The type of that name. Raises KeyError."""
@@ -160,16 +188,63 @@ class Gpu:
         return tuple(self.type_named(name) for name in self.enabled_types)
 
 
+class Spot(NamedTuple):
+    """A vGPU on a GPU: its type, and the slot it starts at (None on a card without slots, or where nobody knows)."""
+
+    type: VgpuType
+    start: int | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """The vGPUs on one GPU: the types of ours (planned ones too) and of foreign ones."""
+    """The vGPUs on one GPU: the types of ours (planned ones too) and of foreign ones, and where each stands.
+
+    ``starts`` are the slots of ours and ``foreign_starts`` of the foreign, in the same order; they are empty where none
+    is known, as on cards that have no slots.
+    """
 
     ours: tuple[VgpuType, ...] = ()
     foreign: tuple[VgpuType, ...] = ()
+    starts: tuple[int | None, ...] = ()
+    foreign_starts: tuple[int | None, ...] = ()
+
+    @classmethod
+    def of(cls, ours: Iterable[Spot], foreign: Iterable[Spot] = ()) -> Layout:
+        ours, foreign = tuple(ours), tuple(foreign)
+        return cls(tuple(s.type for s in ours), tuple(s.type for s in foreign), _starts(ours), _starts(foreign))
 
     @property
     def all(self) -> tuple[VgpuType, ...]:
         return self.ours + self.foreign
 
-    def plus(self, vgpu_type: VgpuType) -> Layout:
-        return Layout((*self.ours, vgpu_type), self.foreign)
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        """Every vGPU with its place, ours first."""
+        starts = (self.starts or (None,) * len(self.ours)) + (self.foreign_starts or (None,) * len(self.foreign))
+        return tuple(map(Spot, self.all, starts))
+
+    def plus(self, vgpu_type: VgpuType, start: int | None = None) -> Layout:
+        """This layout with one more of ours."""
+        starts = self.starts
+        if starts or start is not None:
+            starts = (*(starts or (None,) * len(self.ours)), start)
+        return Layout((*self.ours, vgpu_type), self.foreign, starts, self.foreign_starts)
+
+    def minus(self, vgpu_type: VgpuType, start: int | None = None) -> Layout:
+        """This layout with one less of ours. Raises ValueError where that one is not in it."""
+        ours = list(self.spots[: len(self.ours)])
+        ours.remove(Spot(vgpu_type, start))
+        return Layout.of(ours, self.spots[len(self.ours) :])
+
+    def in_order(self) -> Layout:
+        """The same layout, written as every layout is that has the same vGPUs in the same places."""
+        spots = self.spots
+        return Layout.of(sorted(spots[: len(self.ours)], key=_order), sorted(spots[len(self.ours) :], key=_order))
+
+
+def _order(spot: Spot) -> tuple[str, int]:
+    return spot.type.name, -1 if spot.start is None else spot.start
+
+
+def _starts(spots: tuple[Spot, ...]) -> tuple[int | None, ...]:
+    return tuple(s.start for s in spots) if any(s.start is not None for s in spots) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from lamina.model.gpus import Gpu, VgpuType
+from lamina.model.gpus import Gpu
 from lamina.model.ids import PciAddress
 
 
@@ -50,13 +50,17 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VgpuSpec:
-    """A vGPU that shall exist. ``parent`` names the VF where it stood before (a host that came back), else None."""
+    """A vGPU that shall exist. ``parent`` names the VF where it stood before (a host that came back), else None.
+
+    ``placement`` is the slot it starts at, on a card that has slots.
+    """
 
     uuid: str
     server_id: str
     gpu: PciAddress
     type: str
     parent: PciAddress | None = None
+    placement: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class VgpuReport:
     #: False for devices that this host's journal does not know
     ours: bool
     server_id: str | None = None
+    #: the slot it starts at, on a card that has slots
+    placement: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,17 +158,6 @@ class GpuReport:
     gpu: Gpu
     available: dict[str, int]
     vgpus: tuple[VgpuReport, ...] = ()
-
-    def foreign_types(self) -> tuple[VgpuType, ...]:
-        """Types of the devices that are not ours; one of an unknown type is counted as the card's largest.
-
-        Empty where no type of the card is known, and so nothing can be made on it either.
-        """
-        if not self.gpu.types:
-            return ()
-        largest = max(self.gpu.types, key=lambda t: t.framebuffer_mb)
-        known = {t.name: t for t in self.gpu.types}
-        return tuple(known.get(v.type or "", largest) for v in self.vgpus if not v.ours)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

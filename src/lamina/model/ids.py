@@ -101,6 +101,11 @@ def foreign_vf_uuid(host: str, function: PciAddress) -> str:
     return str(uuid.uuid5(LAMINA_NAMESPACE, f"foreign/{host}/{function}"))
 
 
+def foreign_instance_uuid(host: str, gpu: PciAddress, start: int) -> str:
+    """A name for a GPU instance that somebody else has made and that no vGPU stands on."""
+    return str(uuid.uuid5(LAMINA_NAMESPACE, f"foreign/{host}/{gpu}/{start}"))
+
+
 def host_provider_id(host: str) -> str:
     """The resource provider uuid of a host's root provider, kept over a lost database."""
     return str(uuid.uuid5(LAMINA_NAMESPACE, f"host/{host}"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.model import ids, resources
+from lamina.model import ids, partitioners, resources
+from lamina.model.errors import BadRequest, NotFound
 from lamina.model.gpus import Gpu
-from lamina.model.hosts import GpuReport, HostReport
+from lamina.model.hosts import GpuReport, HostReport, VgpuReport
+from lamina.model.ids import PciAddress
 from lamina.model.providers import Inventory
 from lamina.scheduling.claim import follow_layout
 from lamina.store import hosts, own_providers
@@ -77,29 +81,69 @@ def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, now: float
     known = {record.address: record for record in hosts.gpus_of(tx, report.host)}
     for gpu_report in report.gpus:
         old = known.pop(gpu_report.gpu.address, None)
-        new = _gpu_record(report.host, gpu_report, old.gpu if old is not None else None)
-        if new.provider_id is None and old is not None and old.provider_id is not None:
-            # what stands there still has to be paid for; the provider goes once nothing is allocated on it
-            hosts.put_gpu(tx, new)
-            if not own_providers.remove_if_unused(tx, old.provider_id):
-                new = GpuRecord(new.host, new.address, old.provider_id, new.gpu, new.foreign, new.present)
-        if new.provider_id is not None:
-            if new.gpu.resource_class != resources.VGPU:
-                own_providers.ensure_custom_class(tx, new.gpu.resource_class)
-            own_providers.ensure(tx, new.provider_id, f"{report.host}_{new.address.node_device}", parent_id=root_id, now=now)
-        if new != old:
-            hosts.put_gpu(tx, new)
-        follow_layout(tx, new, now)
+        _follow(tx, root_id, _gpu_record(report.host, gpu_report, old), old, now)
     for gone in known.values():
         if gone.present:
-            hosts.put_gpu(tx, GpuRecord(gone.host, gone.address, gone.provider_id, gone.gpu, gone.foreign, present=False))
+            hosts.put_gpu(tx, dataclasses.replace(gone, present=False))
         if gone.provider_id is not None:
             own_providers.set_inventories(tx, gone.provider_id, {}, now=now)
 
 
-def _gpu_record(host: str, report: GpuReport, before: Gpu | None) -> GpuRecord:
+def _follow(tx: sa.Connection, root_id: str, new: GpuRecord, old: GpuRecord | None, now: float) -> None:
+    """Write a GPU down, and let its provider follow."""
+    if new.provider_id is None and old is not None and old.provider_id is not None:
+        # what stands there still has to be paid for; the provider goes once nothing is allocated on it
+        hosts.put_gpu(tx, new)
+        if not own_providers.remove_if_unused(tx, old.provider_id):
+            new = dataclasses.replace(new, provider_id=old.provider_id)
+    if new.provider_id is not None:
+        if new.gpu.resource_class != resources.VGPU:
+            own_providers.ensure_custom_class(tx, new.gpu.resource_class)
+        own_providers.ensure(tx, new.provider_id, f"{new.host}_{new.address.node_device}", parent_id=root_id, now=now)
+    if new != old:
+        hosts.put_gpu(tx, new)
+    follow_layout(tx, new, now)
+
+
+def _gpu_record(host: str, report: GpuReport, before: GpuRecord | None) -> GpuRecord:
     # an idle card tells of all its types, and what it tells of no longer it has no longer
-    gpu = report.gpu.remembering(before) if before is not None and report.vgpus else report.gpu
-    provider_id = ids.gpu_provider_id(host, gpu.address) if gpu.enabled_types else None
+    gpu = report.gpu.remembering(before.gpu) if before is not None and report.vgpus else report.gpu
     foreign = tuple(v for v in report.vgpus if not v.ours)
-    return GpuRecord(host, gpu.address, provider_id, gpu, foreign, present=True)
+    return _with_types(host, gpu, foreign, before.chosen_types if before is not None else None)
+
+
+def _with_types(host: str, gpu: Gpu, foreign: tuple[VgpuReport, ...], chosen: tuple[str, ...] | None) -> GpuRecord:
+    """The record of a GPU on which the chosen types are enabled, or those that its host enables."""
+    if chosen is not None:
+        gpu = dataclasses.replace(gpu, enabled_types=tuple(name for name in chosen if any(t.name == name for t in gpu.types)))
+    provider_id = ids.gpu_provider_id(host, gpu.address) if gpu.enabled_types else None
+    return GpuRecord(host, gpu.address, provider_id, gpu, foreign, present=True, chosen_types=chosen)
+
+
+def choose_types(tx: sa.Connection, host: str, address: PciAddress, words: Sequence[str] | None, now: float) -> None:
+    """Let an operator say which types of a GPU may be made, in the order of preference, whatever its host's settings say.
+
+    What stands already stays as it is. None gives the choice back to the host, and is in force with its next report.
+    Raises `NotFound`, and `BadRequest` for a type that the GPU does not have.
+    """
+    root_id = hosts.get_host(tx, host).provider_id
+    old = next((record for record in hosts.gpus_of(tx, host) if record.address == address), None)
+    if old is None:
+        raise NotFound(f"Host {host} has no GPU {address}.")
+    if words is None:
+        hosts.put_gpu(tx, dataclasses.replace(old, chosen_types=None))
+        return
+    new = _with_types(host, old.gpu, old.foreign, tuple(dict.fromkeys(_type_called(old.gpu, word) for word in words)))
+    if old.present:
+        _follow(tx, root_id, new, old, now)
+    else:
+        hosts.put_gpu(tx, dataclasses.replace(new, provider_id=old.provider_id, present=False))
+
+
+def _type_called(gpu: Gpu, word: str) -> str:
+    found = next((t for t in gpu.types if t.called(word)), None)
+    if found is None:
+        raise BadRequest(f"GPU {gpu.address} has no vGPU type {word[:100]!r}; it has {', '.join(t.name for t in gpu.types)}.")
+    if not partitioners.can_be_made(gpu, found):
+        raise BadRequest(f"GPU {gpu.address} is cut {gpu.partitioning}, in which {found.name} cannot be made.")
+    return found.name

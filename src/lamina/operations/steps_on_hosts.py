@@ -40,14 +40,14 @@ def ensure_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> tu
     work.host = host
     if not records:
         return ()
-    specs = [VgpuSpec(r.uuid, r.server_id, r.address, r.type, r.parent) for r in records]
+    specs = [VgpuSpec(r.uuid, r.server_id, r.address, r.type, r.parent, r.placement) for r in records]
     return work.plane.hosts.of(host).ensure_vgpus(work.call(step), specs)
 
 
 def record_vgpus(tx: sa.Connection, reports: tuple[VgpuReport, ...], state: VgpuState) -> None:
     """Write down where the host has put them."""
     for report in reports:
-        hosts.update_vgpu(tx, report.uuid, parent=str(report.parent), state=str(state))
+        hosts.update_vgpu(tx, report.uuid, parent=str(report.parent), placement=report.placement, state=str(state))
 
 
 def release_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> None:

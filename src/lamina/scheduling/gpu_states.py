@@ -7,7 +7,6 @@ of vGPU a single time; after that a policy works on arrays of states' numbers.
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -27,7 +26,6 @@ Figures = npt.NDArray[np.float64]
 ABSENT = 0
 #: not worked out yet
 _UNKNOWN = -1
-_NAME = operator.attrgetter("name")
 _ANYWHERE = PciAddress.parse("0000:00:00.0")
 
 
@@ -64,7 +62,7 @@ class GpuStates:
         return self._number(card, layout)
 
     def _number(self, card: Gpu, layout: Layout) -> int:
-        layout = _in_order(layout)
+        layout = layout.in_order()
         key = (id(card), layout)
         if key not in self._number_of:
             self._number_of[key] = len(self._states)
@@ -134,16 +132,12 @@ class GpuStates:
         if gpu.resource_class != want.resource_class:
             return ABSENT
         group = RequestGroup("", {}, want.required, want.forbidden)
-        types = partitioners.fill(gpu, layout, vgpus.allowed_types(gpu, layout, group), want.amount)
-        if types is None:
+        spots = partitioners.fill(gpu, layout, vgpus.allowed_types(gpu, layout, group), want.amount)
+        if spots is None:
             return ABSENT
-        for vgpu_type in types:
-            layout = layout.plus(vgpu_type)
+        for spot in spots:
+            layout = layout.plus(*spot)
         return self._number(gpu, layout)
-
-
-def _in_order(layout: Layout) -> Layout:
-    return Layout(tuple(sorted(layout.ours, key=_NAME)), tuple(sorted(layout.foreign, key=_NAME)))
 
 
 def wants(request: CandidateRequest, gpu_classes: Iterable[str]) -> list[Want]:

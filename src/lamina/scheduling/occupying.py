@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from lamina.model import capacity
-from lamina.model.gpus import Layout, VgpuType
+from lamina.model.gpus import Layout
 from lamina.model.providers import Provider, ProviderTree
 from lamina.scheduling.vgpus import Placed
 from lamina.store.snapshots import GpuSnapshot, Snapshot
@@ -19,7 +19,7 @@ def occupied(snapshot: Snapshot, allocations: Amounts, placed: Iterable[Placed])
     """The host with this taken of it."""
     layouts = {provider_id: known.layout for provider_id, known in snapshot.gpus.items()}
     for each in placed:
-        layouts[each.provider_id] = layouts[each.provider_id].plus(each.type)
+        layouts[each.provider_id] = layouts[each.provider_id].plus(each.type, each.start)
     return _with(snapshot, allocations, 1, layouts)
 
 
@@ -27,14 +27,8 @@ def vacated(snapshot: Snapshot, allocations: Amounts, placed: Iterable[Placed]) 
     """The host with this given back."""
     layouts = {provider_id: known.layout for provider_id, known in snapshot.gpus.items()}
     for each in placed:
-        layouts[each.provider_id] = _without(layouts[each.provider_id], each.type)
+        layouts[each.provider_id] = layouts[each.provider_id].minus(each.type, each.start)
     return _with(snapshot, allocations, -1, layouts)
-
-
-def _without(layout: Layout, vgpu_type: VgpuType) -> Layout:
-    ours = list(layout.ours)
-    ours.remove(vgpu_type)
-    return Layout(tuple(ours), layout.foreign)
 
 
 def _with(snapshot: Snapshot, allocations: Amounts, sign: int, layouts: Mapping[str, Layout]) -> Snapshot:

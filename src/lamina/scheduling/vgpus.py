@@ -13,10 +13,11 @@ from lamina.model.requests import CandidateRequest, RequestGroup
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placed:
-    """One vGPU to be made."""
+    """One vGPU to be made. ``start`` is the slot it gets, None on a card without slots."""
 
     provider_id: str
     type: VgpuType
+    start: int | None = None
 
 
 def allowed_types(gpu: Gpu, layout: Layout, group: RequestGroup) -> tuple[VgpuType, ...]:
@@ -43,12 +44,12 @@ def place(
             if provider_id is None:
                 continue
             gpu, layout = gpus[provider_id], layouts[provider_id]
-            types = partitioners.fill(gpu, layout, allowed_types(gpu, layout, group), amount)
-            if types is None:
+            spots = partitioners.fill(gpu, layout, allowed_types(gpu, layout, group), amount)
+            if spots is None:
                 return None
-            for vgpu_type in types:
-                layout = layout.plus(vgpu_type)
-                placed.append(Placed(provider_id, vgpu_type))
+            for spot in spots:
+                layout = layout.plus(*spot)
+                placed.append(Placed(provider_id, *spot))
             layouts[provider_id] = layout
     return tuple(placed)
 

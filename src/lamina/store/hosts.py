@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.model.errors import NotFound
-from lamina.model.gpus import Gpu, Layout, VgpuState
+from lamina.model.gpus import Gpu, Layout, Spot, VgpuState
 from lamina.model.hosts import VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.store import tree_changes
@@ -56,6 +56,8 @@ class GpuRecord:
     gpu: Gpu
     foreign: tuple[VgpuReport, ...]
     present: bool
+    #: names of the types that an operator has chosen in place of what the host's settings say; ``gpu`` has them enabled
+    chosen_types: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Vgpu:
     provider_id: str
     type: str
     parent: PciAddress | None
+    #: the slot it starts at, on a card that has slots
+    placement: int | None
     server_id: str
     consumer_id: str
     operation_id: str
@@ -79,7 +83,6 @@ class Vgpu:
 MOST_NAMED = 500
 #: what schedulers ask of a host beside its provider; whether it is up is asked anew each time
 _SCHEDULED_BY = frozenset({"enabled", "forced_down", "zone", "networks"})
-
 
 def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
@@ -142,6 +145,7 @@ def _gpu(row: sa.Row[Any]) -> GpuRecord:
         gpu=msgspec.convert(row.facts, type=Gpu),
         foreign=msgspec.convert(row.foreign_vgpus, type=tuple[VgpuReport, ...]),
         present=row.present,
+        chosen_types=tuple(row.chosen_types) if row.chosen_types is not None else None,
     )
 
 
@@ -172,6 +176,7 @@ def put_gpu(tx: sa.Connection, record: GpuRecord) -> None:
         "facts": _plain(record.gpu),
         "foreign_vgpus": _plain(record.foreign),
         "present": record.present,
+        "chosen_types": list(record.chosen_types) if record.chosen_types is not None else None,
     }
     if tx.execute(sa.update(gpus).where(key).values(**columns)).rowcount == 0:
         tx.execute(sa.insert(gpus).values(host=record.host, address=str(record.address), **columns))
@@ -230,7 +235,8 @@ def delete_vgpus(tx: sa.Connection, uuids: Iterable[str]) -> None:
 def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
     """What stands or is planned on a GPU."""
     where = (vgpus.c.host == record.host) & (vgpus.c.address == str(record.address))
-    return _layout(record, tx.scalars(sa.select(vgpus.c.type).where(where).order_by(vgpus.c.created_at, vgpus.c.uuid)))
+    query = sa.select(vgpus.c.type, vgpus.c.placement).where(where).order_by(vgpus.c.created_at, vgpus.c.uuid)
+    return layout_of(record, [(row.type, row.placement) for row in tx.execute(query)])
 
 
 def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout]:
@@ -238,23 +244,25 @@ def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout
     known = {record.provider_id: record for record in records if record.provider_id is not None}
     if not known:
         return {}
-    standing: dict[str, list[str]] = {}
-    query = sa.select(vgpus.c.provider_id, vgpus.c.type).order_by(vgpus.c.created_at, vgpus.c.uuid)
-    for provider_id, name in tx.execute(query.where(vgpus.c.provider_id.in_(known)) if len(known) < MOST_NAMED else query):
-        standing.setdefault(provider_id, []).append(name)
-    return {provider_id: _layout(record, standing.get(provider_id, ())) for provider_id, record in known.items()}
+    standing: dict[str, list[tuple[str, int | None]]] = {}
+    query = sa.select(vgpus.c.provider_id, vgpus.c.type, vgpus.c.placement).order_by(vgpus.c.created_at, vgpus.c.uuid)
+    for provider_id, name, start in tx.execute(query.where(vgpus.c.provider_id.in_(known)) if len(known) < MOST_NAMED else query):
+        standing.setdefault(provider_id, []).append((name, start))
+    return {provider_id: layout_of(record, standing.get(provider_id, ())) for provider_id, record in known.items()}
 
 
-def _layout(record: GpuRecord, names: Iterable[str]) -> Layout:
-    """Devices of an unknown type count as the card's largest type.
+def layout_of(record: GpuRecord, ours: Iterable[tuple[str, int | None]]) -> Layout:
+    """The layout of a GPU on which `ours` are recorded, each by its type's name and the slot it starts at.
 
-    Nothing where no type of the card is known, and so nothing can be made on it either.
+    Devices of an unknown type count as the card's largest type. Nothing where no type of the card is known, and so
+    nothing can be made on it either.
     """
     if not record.gpu.types:
         return Layout()
     types = {t.name: t for t in record.gpu.types}
     largest = max(record.gpu.types, key=lambda t: t.framebuffer_mb)
-    return Layout(tuple(types.get(name, largest) for name in names), tuple(types.get(v.type or "", largest) for v in record.foreign))
+    known = [Spot(types.get(name, largest), start) for name, start in ours]
+    return Layout.of(known, [Spot(types.get(v.type or "", largest), v.placement) for v in record.foreign])
 
 
 def silent(tx: sa.Connection, since: float) -> frozenset[str]:

@@ -181,6 +181,8 @@ gpus = Table(
     Column("facts", sa.JSON, nullable=False),
     #: the foreign devices on it as last reported: `lamina.model.hosts.VgpuReport`s
     Column("foreign_vgpus", sa.JSON, nullable=False),
+    #: names of the types that an operator has chosen through the Fleet API, in place of what the host's settings say
+    Column("chosen_types", sa.JSON(none_as_null=True)),
     #: False when the host's last report no longer had it
     Column("present", sa.Boolean, nullable=False, default=True),
     PrimaryKeyConstraint("host", "address"),
@@ -195,6 +197,8 @@ vgpus = Table(
     Column("type", sa.String(255), nullable=False),
     #: where it stands once made: the VF, or the GPU itself
     Column("parent", sa.String(12)),
+    #: the slot it starts at, on a card that has slots
+    Column("placement", sa.Integer),
     Column("server_id", sa.String(36), nullable=False, index=True),
     #: whose allocation pays for it: the server, or a migration of the server
     Column("consumer_id", ForeignKey("consumers.id", deferrable=True, initially="DEFERRED"), nullable=False, index=True),

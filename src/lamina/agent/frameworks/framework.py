@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from lamina.agent.sysfs import Sysfs, join
-from lamina.model import catalog
+from lamina.model import catalog, partitioners
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, DeviceRefused
 from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuType
@@ -39,6 +39,18 @@ class Device:
     type_id: str
     #: the type's name, or None where the GPU is not known to offer it
     type: str | None
+    #: the slot it starts at, on a card that has slots
+    start: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where on its GPU a vGPU goes, on a card that has slots."""
+
+    gpu: PciAddress
+    start: int
+    #: number of the profile of the GPU instance that it stands on, in MIG mode
+    profile: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,12 +95,18 @@ class FrameworkPort(Protocol):
         """The kernel's id of the type of the vGPU there, or None where there is none. Raises `DeviceRefused`."""
         ...
 
-    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
-        """Raises `DeviceRefused` with the kernel's errno; whether the vGPU is there all the same, only a look can tell."""
+    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType, place: Place | None = None) -> None:
+        """Without a `place` the driver chooses one.
+
+        Raises `DeviceRefused` with the kernel's errno; whether the vGPU is there all the same, only a look can tell.
+        """
         ...
 
-    def remove(self, uuid: str, parent: PciAddress) -> None:
-        """Nothing is done where nothing stands. Raises `DeviceRefused` with the kernel's errno."""
+    def remove(self, uuid: str, parent: PciAddress, place: Place | None = None) -> None:
+        """With what it had for itself at its `place`. Nothing is done where nothing stands.
+
+        Raises `DeviceRefused` with the kernel's errno.
+        """
         ...
 
     def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
@@ -219,9 +237,9 @@ def describe(
     numa_node = int(optional(lambda: pci_file(sysfs, address, "numa_node"), "-1"))
     driver, driver_version = driver_of(sysfs, address)
     # the rule is the driver's; a card that none is bound to is told by its vendor
-    partitioning = Partitioning.SAME_SIZE if driver == "nvidia" or vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
+    by_itself = Partitioning.SAME_SIZE if driver == "nvidia" or vendor == catalog.NVIDIA else Partitioning.SHARED_POOL
+    partitioning, problems = _cut(settings, by_itself, card.cuts(framework) if card is not None else (by_itself,))
     pool_mb = max((t.framebuffer_mb * t.max_instances for t in types), default=0)
-    enabled, problems = _enabled(address, types, settings)
     gpu = Gpu(
         address=address,
         model=card.board if card is not None else f"PCI {vendor}:{device}",
@@ -229,26 +247,38 @@ def describe(
         partitioning=partitioning,
         framebuffer_mb=card.framebuffer_mb if card is not None else pool_mb,
         types=tuple(types),
-        enabled_types=tuple(t.name for t in enabled),
+        enabled_types=(),
         resource_class=settings.resource_class,
         max_instances=settings.max_instances,
         virtual_functions=functions,
         numa_node=numa_node if numa_node >= 0 else None,
         driver=driver,
         driver_version=driver_version,
+        generation=card.generation if card is not None else "",
     )
-    return gpu, tuple(problems)
+    enabled, missing = _enabled(gpu, settings)
+    return dataclasses.replace(gpu, enabled_types=tuple(t.name for t in enabled)), (*problems, *missing)
 
 
-def _enabled(address: PciAddress, types: Sequence[VgpuType], settings: GpuSettings) -> tuple[list[VgpuType], list[str]]:
+def _cut(settings: GpuSettings, by_itself: Partitioning, possible: Sequence[Partitioning]) -> tuple[Partitioning, list[str]]:
+    """How the GPU is cut: as the operator says, where it can be."""
+    wanted = settings.partitioning or by_itself
+    if wanted in possible:
+        return wanted, []
+    return by_itself, [f"GPU {settings.address} cannot be cut {wanted}, and is cut {by_itself}; it can be {' or '.join(possible)}"]
+
+
+def _enabled(gpu: Gpu, settings: GpuSettings) -> tuple[list[VgpuType], list[str]]:
     if settings.enabled_types is None:
-        return list(types), []
+        return [t for t in gpu.types if partitioners.can_be_made(gpu, t)], []
     enabled: list[VgpuType] = []
     problems = []
     for word in settings.enabled_types:
-        found = next((t for t in types if t.called(word)), None)
+        found = next((t for t in gpu.types if t.called(word)), None)
         if found is None:
-            problems.append(f"GPU {address} does not offer the enabled type {word!r}")
+            problems.append(f"GPU {gpu.address} does not offer the enabled type {word!r}")
+        elif not partitioners.can_be_made(gpu, found):
+            problems.append(f"GPU {gpu.address} is cut {gpu.partitioning}, in which its enabled type {word!r} cannot be made")
         elif found not in enabled:
             enabled.append(found)
     return enabled, problems

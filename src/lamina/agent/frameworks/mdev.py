@@ -15,6 +15,7 @@ from lamina.agent.frameworks.framework import (
     PCI,
     Device,
     Found,
+    Place,
     clear,
     describe,
     optional,
@@ -123,7 +124,8 @@ class Mdev:
 
     # ------------------------------------------------------------------------------------------------ making and removing
 
-    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
+    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType, place: Place | None = None) -> None:
+        """A card that is cut into mdevs has no places to choose from."""
         try:
             self._sysfs.write(join(PARENTS, str(parent), TYPES, vgpu_type.id, "create"), uuid)
         except OSError as error:
@@ -133,7 +135,7 @@ class Mdev:
         if self._definitions is not None:
             self._definitions.define(uuid, parent, type_id)
 
-    def remove(self, uuid: str, parent: PciAddress) -> None:
+    def remove(self, uuid: str, parent: PciAddress, place: Place | None = None) -> None:
         if self._definitions is not None:
             # first, so that a host that goes down in between does not bring back what was to go
             self._definitions.undefine(uuid, parent)

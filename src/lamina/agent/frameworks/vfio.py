@@ -3,6 +3,9 @@
 Used by NVIDIA vGPU 17 and later on Linux 6.8 and later. ``current_vgpu_type`` holds 0 or the type; ``creatable_vgpu_types``
 lists what could be made on this VF now, not what the card offers: it shrinks as siblings get vGPUs and is empty on a
 busy VF. So the card's types come from the catalog, from the operator, and from what idle VFs list.
+
+On a card with slots a vGPU is given its place before its type: ``placement_id`` in mixed-size mode, in MIG mode
+``gpu_instance_id`` with a GPU instance that is made for it. Both answer ENXIO on a VF without a vGPU.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
+from lamina.agent.commands import Command, run
 from lamina.agent.frameworks.framework import (
     PCI,
     Device,
     Found,
+    Place,
     card_of,
     clear,
     describe,
@@ -22,11 +27,12 @@ from lamina.agent.frameworks.framework import (
     refused,
     virtual_functions,
 )
+from lamina.agent.gpu_instances import GpuInstance, GpuInstances
 from lamina.agent.sysfs import Sysfs, join
 from lamina.model.clock import Clock
-from lamina.model.gpus import Framework, Gpu, GpuSettings, VgpuType, framebuffer_of_name
+from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuType, framebuffer_of_name
 from lamina.model.ids import PciAddress
-from lamina.model.partitioners import MOST_VGPUS
+from lamina.model.partitioners import MOST_VGPUS, mig
 
 #: what ``current_vgpu_type`` holds where no vGPU stands, and what clears it
 NONE = "0"
@@ -47,9 +53,11 @@ class Vfio:
 
     framework = Framework.VFIO
 
-    def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
+    def __init__(self, sysfs: Sysfs, clock: Clock, command: Command = run) -> None:
+        """`command` runs the tool that makes GPU instances."""
         self._sysfs = sysfs
         self._clock = clock
+        self._instances = GpuInstances(command)
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -71,10 +79,37 @@ class Vfio:
         types = self._types(address, {type_id: name for listed in idle for type_id, name in listed.items()}, settings)
         gpu, problems = describe(self._sysfs, self.framework, types, settings, len(functions))
         available = {t.name: sum(1 for listed in idle if t.id in listed) for t in types}
-        return Found(gpu, tuple(functions), available, _devices(gpu, current), problems)
+        return Found(gpu, tuple(functions), available, self._devices(gpu, current), problems)
 
     def devices(self, found: Found) -> tuple[Device, ...]:
-        return _devices(found.gpu, {f: self._current(f) for f in found.parents})
+        return self._devices(found.gpu, {f: self._current(f) for f in found.parents})
+
+    def _devices(self, gpu: Gpu, current: Mapping[PciAddress, str]) -> tuple[Device, ...]:
+        """What stands on the VFs; in MIG mode then each GPU instance on which nothing stands, as if it stood on the GPU."""
+        name_of = {t.id: t.name for t in gpu.types}
+        busy = {f: type_id for f, type_id in current.items() if type_id != NONE}
+        if gpu.partitioning is not Partitioning.MIG:
+            mixed = gpu.partitioning is Partitioning.MIXED_SIZE
+            return tuple(
+                Device(None, f, type_id, name_of.get(type_id), self._number(f, "placement_id") if mixed else None)
+                for f, type_id in busy.items()
+            )
+        instances = {g.id: g for g in self._instances.of(gpu.address)}
+        found = []
+        for function, type_id in busy.items():
+            under = instances.pop(self._number(function, "gpu_instance_id") or 0, None)
+            found.append(Device(None, function, type_id, name_of.get(type_id), under.start if under else None))
+        found += [Device(None, gpu.address, "", _type_on(gpu, g), g.start) for g in instances.values()]
+        return tuple(found)
+
+    def _number(self, function: PciAddress, name: str) -> int | None:
+        """A number that a VF tells only while a vGPU stands on it. Raises OSError."""
+        try:
+            return int(self._sysfs.read(self._file(function, name)))
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            raise
 
     def _types(self, address: PciAddress, listed: Mapping[str, str], settings: GpuSettings) -> list[VgpuType]:
         """The catalog's, then the operator's, under the numbers by which the driver lists them; then what else is listed."""
@@ -109,19 +144,36 @@ class Vfio:
 
     # ------------------------------------------------------------------------------------------------ making and removing
 
-    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType) -> None:
+    def create(self, uuid: str, parent: PciAddress, vgpu_type: VgpuType, place: Place | None = None) -> None:
+        instance = None
+        if place is not None and place.profile is not None:
+            instance = self._instances.ensure(place.gpu, place.profile, place.start)
         try:
+            if instance is not None:
+                self._sysfs.write(self._file(parent, "gpu_instance_id"), str(instance.id))
+            elif place is not None:
+                self._sysfs.write(self._file(parent, "placement_id"), str(place.start))
             self._sysfs.write(self._file(parent, "current_vgpu_type"), vgpu_type.id)
         except OSError as error:
             raise refused(f"make a vGPU of type {vgpu_type.name} on {parent}", error) from error
 
-    def remove(self, uuid: str, parent: PciAddress) -> None:
+    def remove(self, uuid: str, parent: PciAddress, place: Place | None = None) -> None:
         clear(
             self._clock,
             f"clear the vGPU on {parent}",
             stands=lambda: self.type_id_of(uuid, parent) is not None,
             write=lambda: self._sysfs.write(self._file(parent, "current_vgpu_type"), NONE),
         )
+        if place is not None and place.profile is not None:
+            self._remove_instance(place.gpu, place.profile, place.start)
+
+    def _remove_instance(self, gpu: PciAddress, profile: int, start: int) -> None:
+        """Unless somebody else's vGPU has come to stand on it."""
+        try:
+            used = {self._number(function, "gpu_instance_id") for function in virtual_functions(self._sysfs, gpu)}
+        except OSError as error:
+            raise refused(f"tell of the GPU instances of {gpu}", error) from error
+        self._instances.remove(gpu, profile, start, used)
 
     def keep(self, uuid: str, parent: PciAddress, type_id: str) -> None:
         """Nothing of the kernel's or of libvirt's keeps a VF's type; the compute service sets it anew from its journal."""
@@ -130,6 +182,7 @@ class Vfio:
         return str(parent)
 
 
-def _devices(gpu: Gpu, current: Mapping[PciAddress, str]) -> tuple[Device, ...]:
-    name_of = {t.id: t.name for t in gpu.types}
-    return tuple(Device(None, f, type_id, name_of.get(type_id)) for f, type_id in current.items() if type_id != NONE)
+def _type_on(gpu: Gpu, instance: GpuInstance) -> str | None:
+    """The name of a type that could stand on a GPU instance: all of them are of one size."""
+    found = ((t.name, mig.profile(gpu, t)) for t in gpu.types)
+    return next((name for name, profile in found if profile is not None and profile.id == instance.profile), None)

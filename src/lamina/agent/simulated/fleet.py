@@ -19,7 +19,7 @@ import yaml
 from lamina.agent.simulated.kernel import Card
 from lamina.model import catalog, ids, resources
 from lamina.model.errors import BadRequest
-from lamina.model.gpus import Framework, Gpu, GpuSettings, Partitioning, VgpuType
+from lamina.model.gpus import HAVE_SLOTS, Framework, Gpu, GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
 
 #: device id of a card that is described by hand; no vendor uses it
@@ -172,6 +172,7 @@ def _gpus(where: str, entry: HostEntry, offered: set[str]) -> tuple[tuple[Card, 
             resource_class=resource_class,
             max_instances=gpu.max_instances,
             types=card.gpu.types if gpu.types is not None else (),
+            partitioning=gpu.partitioning if gpu.model is not None else None,
         )
     return tuple(cards), settings
 
@@ -180,18 +181,22 @@ def _card(here: str, entry: GpuEntry, address: PciAddress) -> Card:
     if (entry.model is None) == (entry.types is None):
         raise BadRequest(f"{here}: a GPU has either a model from the catalog or types given by hand")
     if entry.model is not None:
-        if entry.partitioning is not None:
-            raise BadRequest(f"{here}.partitioning: the catalog knows how a {entry.model} is cut")
         with _field(f"{here}.model"):
             known = catalog.card(entry.model)
+        cuts = known.cuts(entry.framework)
+        if entry.partitioning not in (None, *cuts):
+            raise BadRequest(f"{here}.partitioning: a {known.board} under {entry.framework} can be cut {' or '.join(cuts)}")
         vendor_id, device_id, subsystem_id = known.vendor_id, known.device_ids[0], known.subsystem_id
-        partitioning, types, default_functions = known.partitioning, known.types, known.virtual_functions
+        partitioning, types, default_functions = entry.partitioning or cuts[0], known.types, known.virtual_functions
+        generation = known.generation
         if entry.framework is Framework.VFIO and default_functions is None:
             raise BadRequest(f"{here}.framework: a {known.board} has no SR-IOV, which vfio needs")
         if entry.virtual_functions is not None and default_functions is None:
             raise BadRequest(f"{here}.virtual_functions: a {known.board} has no SR-IOV")
     else:
-        partitioning = entry.partitioning or Partitioning.SAME_SIZE
+        partitioning, generation = entry.partitioning or Partitioning.SAME_SIZE, ""
+        if partitioning in HAVE_SLOTS:
+            raise BadRequest(f"{here}.partitioning: only for a card of the catalog it is known where {partitioning} vGPUs may start")
         types = _types_by_hand(here, entry)
         vendor_id = catalog.NVIDIA if partitioning is Partitioning.SAME_SIZE else POOL_VENDOR
         device_id, subsystem_id = BY_HAND, None
@@ -209,6 +214,7 @@ def _card(here: str, entry: GpuEntry, address: PciAddress) -> Card:
         enabled_types=(),
         virtual_functions=functions or None,
         numa_node=entry.numa_node,
+        generation=generation,
     )
     try:
         return Card(gpu, vendor_id, device_id, subsystem_id, tuple(address.virtual_function(i) for i in range(functions)))

@@ -13,6 +13,7 @@ from lamina.agent.journal import Journal
 from lamina.agent.simulated.fleet import FleetHost
 from lamina.agent.simulated.kernel import SimulatedKernel
 from lamina.agent.simulated.machine import Machine
+from lamina.agent.simulated.nvidia_smi import NvidiaSmi
 from lamina.model.clock import Clock
 
 #: what a simulated hypervisor says of its version
@@ -43,5 +44,6 @@ def simulated_host(described: FleetHost, state: Path, clock: Clock, depot: Depot
         described.settings,
         clock,
         depot=depot or LocalDepot(state / "depot"),
+        command=NvidiaSmi(described.cards, machine),
     )
     return SimulatedHost(compute, machine, kernel)

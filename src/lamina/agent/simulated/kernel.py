@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from lamina.agent.simulated.machine import Machine, MachineDevice
+from lamina.agent.simulated.machine import Machine, MachineDevice, MachineInstance
 from lamina.model import catalog, ids, partitioners
 from lamina.model.errors import BadRequest
-from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType
+from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, Spot, VgpuType
 from lamina.model.ids import PciAddress
+from lamina.model.partitioners import mig
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class SimulatedKernel:
             for name in self._parent_names[card.gpu.address]
         }
         #: what an idle VF of a GPU lists, and for which layout this was found out
-        self._listings: dict[PciAddress, tuple[Layout, str]] = {}
+        self._listings: dict[PciAddress, tuple[object, str]] = {}
         #: called before and after the effect of every write; fault tests raise here
         self.before_write: Fault = lambda path, text: None
         self.after_write: Fault = lambda path, text: None
@@ -268,8 +269,14 @@ class SimulatedKernel:
     def _available(self, card: Card, parent: PciAddress, vgpu_type: VgpuType) -> int:
         if card.functions and self._busy(parent):
             return 0
-        room = partitioners.kernel_room(card.gpu, self._layout(card), vgpu_type)
+        room = self._room(card, self._layout(card), vgpu_type)
         return min(room, 1) if card.functions else room
+
+    def _room(self, card: Card, layout: Layout, vgpu_type: VgpuType) -> int:
+        """In MIG mode a type needs a GPU instance of its profile that is there already, and free."""
+        if card.gpu.partitioning is Partitioning.MIG:
+            return len(self._free_instances(card, vgpu_type))
+        return partitioners.kernel_room(card.gpu, layout, vgpu_type)
 
     def _create(self, card: Card, parent: PciAddress, vgpu_type: VgpuType, said: str) -> None:
         if len(said) not in (36, 37) or (len(said) == 37 and not said.endswith("\n")):
@@ -300,7 +307,14 @@ class SimulatedKernel:
                 read=lambda: f"{self._machine.state.vf_types.get(str(function), '0')}\n",
                 write=lambda said: self._set_type(card, function, said),
             ),
-            "placement_id": lambda: File(read=lambda: self._placement(card, function)),
+            "placement_id": lambda: File(
+                read=lambda: self._placement(card, function),
+                write=partial(self._wish, card, function, Partitioning.MIXED_SIZE),
+            ),
+            "gpu_instance_id": lambda: File(
+                read=lambda: self._instance(card, function),
+                write=partial(self._wish, card, function, Partitioning.MIG),
+            ),
             "vgpu_params": lambda: File(read=lambda: "\n"),
         }
 
@@ -309,10 +323,11 @@ class SimulatedKernel:
 
     def _listing(self, card: Card) -> str:
         layout = self._layout(card)
+        state = layout, tuple(self._instances(card).items())
         known = self._listings.get(card.gpu.address)
-        if known is None or known[0] != layout:
-            listed = [t for t in card.gpu.types if partitioners.kernel_room(card.gpu, layout, t)]
-            known = layout, HEADER + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
+        if known is None or known[0] != state:
+            listed = [t for t in card.gpu.types if self._room(card, layout, t)]
+            known = state, HEADER + "".join(f"{t.id:<6}: {t.name}\n" for t in listed)
             self._listings[card.gpu.address] = known
         return known[1]
 
@@ -323,17 +338,59 @@ class SimulatedKernel:
         if number == "0":
             if self._machine.holds(key):
                 raise refuse(errno.EBUSY)
-            self._machine.state.vf_types.pop(key, None)
+            for forgotten in (self._machine.state.vf_types, self._machine.state.vf_places, self._machine.state.vf_wishes):
+                forgotten.pop(key, None)
             return
         vgpu_type = next((t for t in card.gpu.types if t.id == number), None)
         if vgpu_type is None:
             raise refuse(errno.EINVAL)
         if not self._available(card, function, vgpu_type):
             raise refuse(errno.EIO)
+        place = self._place(card, vgpu_type, self._machine.state.vf_wishes.get(key))
+        if place is not None:
+            self._machine.state.vf_places[key] = place
         self._machine.state.vf_types[key] = number
+
+    def _wish(self, card: Card, function: PciAddress, mode: Partitioning, said: str) -> None:
+        """Where the next vGPU of a VF shall go; whether it can, the driver finds out when the type is set."""
+        number = said.strip()
+        if card.gpu.partitioning is not mode or not (number.isascii() and number.isdecimal()):
+            raise refuse(errno.EINVAL)
+        if self._busy(function):
+            raise refuse(errno.EBUSY)
+        self._machine.state.vf_wishes[str(function)] = int(number)
+
+    def _place(self, card: Card, vgpu_type: VgpuType, wish: int | None) -> int | None:
+        """What a new vGPU stands on: what was asked for, else the first that is free; None where the card has no places."""
+        free: Sequence[int]
+        if card.gpu.partitioning is Partitioning.MIXED_SIZE:
+            free = partitioners.placements(card.gpu, self._layout(card), vgpu_type)
+        elif card.gpu.partitioning is Partitioning.MIG:
+            free = self._free_instances(card, vgpu_type)
+        else:
+            return None
+        if wish is not None and wish not in free:
+            raise refuse(errno.EIO)
+        return free[0] if wish is None else wish
+
+    def _instances(self, card: Card) -> Mapping[int, MachineInstance]:
+        return self._machine.state.gpu_instances.get(str(card.gpu.address), {})
+
+    def _free_instances(self, card: Card, vgpu_type: VgpuType) -> Sequence[int]:
+        """Ids of the GPU instances of a type's profile that no vGPU stands on."""
+        profile = mig.profile(card.gpu, vgpu_type)
+        used = {self._machine.state.vf_places.get(str(function)) for function in card.functions}
+        return sorted(i for i, g in self._instances(card).items() if profile is not None and g.profile == profile.id and i not in used)
+
+    def _instance(self, card: Card, function: PciAddress) -> str:
+        if card.gpu.partitioning is not Partitioning.MIG or not self._busy(function):
+            raise refuse(errno.ENXIO)
+        return f"{self._machine.state.vf_places[str(function)]}\n"
 
     def _placement(self, card: Card, function: PciAddress) -> str:
         """In equal-size mode the n-th vGPU starts at n times its size, in slots of 1 GiB."""
+        if str(function) in self._machine.state.vf_places and card.gpu.partitioning is Partitioning.MIXED_SIZE:
+            return f"{self._machine.state.vf_places[str(function)]}\n"
         occupied = [f for f in card.functions if str(f) in self._machine.state.vf_types]
         if function not in occupied:
             raise refuse(errno.ENXIO)
@@ -352,9 +409,11 @@ class SimulatedKernel:
     def _layout(self, card: Card) -> Layout:
         types = {t.id: t for t in card.gpu.types}
         parents = self._parent_names[card.gpu.address]
-        standing = [d.type_id for d in self._machine.state.mdevs.values() if d.parent in parents]
-        standing += [type_id for function, type_id in self._machine.state.vf_types.items() if function in parents]
-        return Layout(tuple(types[type_id] for type_id in standing))
+        standing = [Spot(types[d.type_id]) for d in self._machine.state.mdevs.values() if d.parent in parents]
+        places = self._machine.state.vf_places if card.gpu.partitioning is Partitioning.MIXED_SIZE else {}
+        on_functions = self._machine.state.vf_types.items()
+        standing += [Spot(types[type_id], places.get(function)) for function, type_id in on_functions if function in parents]
+        return Layout.of(standing)
 
     def _busy(self, parent: PciAddress) -> bool:
         key = str(parent)

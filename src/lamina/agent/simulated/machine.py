@@ -24,6 +24,13 @@ class MachineDevice(msgspec.Struct, frozen=True):
     type_id: str
 
 
+class MachineInstance(msgspec.Struct, frozen=True):
+    """A GPU instance: the number of its profile, and the memory slice it starts at."""
+
+    profile: int
+    start: int
+
+
 class MachineDomain(msgspec.Struct):
     """A domain as the hypervisor keeps it. ``devices`` maps vGPU uuid -> the mdev's uuid or the VF's address."""
 
@@ -46,6 +53,12 @@ class MachineState(msgspec.Struct):
     mdevs: dict[str, MachineDevice] = {}
     #: VF address -> kernel's id of its type, lost at a reboot
     vf_types: dict[str, str] = {}
+    #: VF address -> what its vGPU stands on: a slot in mixed-size mode, a GPU instance's id in MIG mode; lost at a reboot
+    vf_places: dict[str, int] = {}
+    #: the same as somebody has asked for before setting the type
+    vf_wishes: dict[str, int] = {}
+    #: GPU address -> its GPU instances by their ids, lost at a reboot
+    gpu_instances: dict[str, dict[int, MachineInstance]] = {}
     #: by server's id: what tells one disk from another
     disks: dict[str, str] = {}
     #: PFs whose virtual functions are not enabled
@@ -82,7 +95,8 @@ class Machine:
         with self.lock:
             self.state.boot_id = ids.new_uuid()
             self.state.mdevs.clear()
-            self.state.vf_types.clear()
+            for lost in (self.state.vf_types, self.state.vf_places, self.state.vf_wishes, self.state.gpu_instances):
+                lost.clear()
             for domain in self.state.domains.values():
                 domain.power_state = PowerState.SHUTDOWN
             self.save()

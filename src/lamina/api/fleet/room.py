@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.api.fleet import gpus, hosts, operations, tokens, vgpus
+from lamina.api.fleet import capacity, gpus, hosts, operations, tokens, vgpus
 from lamina.api.routing import ADMIN, Reply, Room, Route, Version
 from lamina.model.errors import LaminaError
 
@@ -23,6 +23,8 @@ ROOM = Room(
         Route("POST", "/tokens", tokens.create, "fleet:tokens:create", ADMIN),
         Route("GET", "/tokens", tokens.index, "fleet:tokens:list", ADMIN),
         Route("DELETE", "/tokens/{token}", tokens.delete, "fleet:tokens:delete", ADMIN),
+        Route("PUT", "/hosts/{host}/gpus/{address}", gpus.update, "fleet:gpus:update", ADMIN),
+        Route("GET", "/capacity", capacity.show, "fleet:capacity:show", ADMIN),
         Route("GET", "/gpus", gpus.index, "fleet:gpus:list", ADMIN),
         Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN),
         Route("GET", "/operations", operations.index, "fleet:operations:list", ADMIN),
