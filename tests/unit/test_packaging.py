@@ -29,6 +29,7 @@ OPTIONAL = {
     "pynvml": ("nvidia-ml-py", "nvml"),
     "libvirt": ("libvirt-python", "libvirt"),
     "pycdlib": ("pycdlib", "libvirt"),
+    "matplotlib": ("matplotlib", "plots"),
     "defusedxml": ("defusedxml", "libvirt"),
 }
 

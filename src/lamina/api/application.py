@@ -1,18 +1,17 @@
 """The one ASGI application: rooms mounted under their paths, each request authenticated, authorised, answered.
 
 What happens to a request, in this order: the room's microversion is negotiated, the route is found, the token is
-looked up, the route's rule is checked, the body is read within its limit, the handler runs in a worker thread (or, where
-it waits for long, on the event loop).
+looked up, the route's rule is checked, the body is read within its limit (a small one before), the handler runs in a
+worker thread (or, where it waits for long, on the event loop).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,11 +21,12 @@ import anyio.to_thread
 import microversion_parse
 import msgspec
 import structlog
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route as HttpRoute
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lamina.api.authentication import by_token
 from lamina.api.policy import Policy
@@ -41,6 +41,8 @@ log = structlog.get_logger()
 #: where a listener with mutual TLS puts the client's verified certificate (DER) in the ASGI scope
 CERTIFICATE = "lamina.certificate"
 
+#: most bytes of a body that is read before its sender is known
+SMALL = 1 << 16
 #: worker threads of one application at most
 WORKERS = 40
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -54,25 +56,38 @@ class MethodNotAllowed(LaminaError):
     status = 405
 
 
-def application(plane: ControlPlane, rooms: Iterable[Room]) -> Starlette:
+def application(plane: ControlPlane, rooms: Iterable[Room]) -> ASGIApp:
     """Mount the rooms. Raises ValueError when a route has no rule: nothing is served that policy cannot name."""
     rooms = tuple(rooms)
     served = _Served(plane, Policy(route for room in rooms for route in room.routes), anyio.CapacityLimiter(WORKERS))
-    routes: list[HttpRoute] = []
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
-    for room in sorted(rooms, key=lambda r: -len(r.prefix)):
-        by_path: dict[str, list[Route]] = {}
-        for route in room.routes:
-            by_path.setdefault(route.path, []).append(route)
-        routes.extend(
-            HttpRoute(room.prefix + path or "/", _endpoint(served, room, tuple(choices)), methods=_METHODS)
-            for path, choices in by_path.items()
-        )
-    routes.extend(
-        HttpRoute(room.prefix + "/{rest:path}", _endpoint(served, room, ()), methods=_METHODS)
-        for room in sorted(rooms, key=lambda r: -len(r.prefix))
-    )
-    return Starlette(routes=routes)
+    return _House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
+
+
+def _router(served: _Served, room: Room) -> Router:
+    by_path: dict[str, list[Route]] = {}
+    for route in room.routes:
+        by_path.setdefault(route.path, []).append(route)
+    routes = [
+        HttpRoute(room.prefix + path or "/", _Endpoint(served, room, tuple(choices)), methods=_METHODS)
+        for path, choices in by_path.items()
+    ]
+    return Router([*routes, HttpRoute(room.prefix + "/{rest:path}", _Endpoint(served, room, ()), methods=_METHODS)])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _House:
+    """Sends a request to the room it is for, before any of a room's many paths are looked at."""
+
+    rooms: Sequence[tuple[str, Router]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")  # there is none in the events of a server's life
+        for prefix, router in self.rooms:
+            if path == prefix or path.startswith(prefix + "/"):
+                await router(scope, receive, send)
+                return
+        await Router([])(scope, receive, send)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,19 +104,32 @@ class _Served:
         return await anyio.to_thread.run_sync(function, *values, limiter=self.workers)
 
 
-def _endpoint(served: _Served, room: Room, choices: tuple[Route, ...]) -> Callable[[HttpRequest], Awaitable[Response]]:
-    async def endpoint(http: HttpRequest) -> Response:
+@dataclasses.dataclass(frozen=True)
+class _Endpoint:
+    """One path of a room, with the routes that answer there. An ASGI application: the router calls it as it is."""
+
+    served: _Served
+    room: Room
+    choices: tuple[Route, ...]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._respond(HttpRequest(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _respond(self, http: HttpRequest) -> Response:
+        room = self.room
         request_id = ids.new_request_id()
         version = room.microversions.least if room.microversions else _NO_VERSION
         try:
             version = negotiate(room.microversions, http)
-            reply = await _answer(served, room, choices, http, version, request_id)
+            reply = await _answer(self.served, room, self.choices, http, version, request_id)
         except LaminaError as error:
             told = {"room": room.name, "path": http.url.path, "request_id": request_id, "code": error.code, "why": error.message}
             log.info("refused", **(error.context | told))
             reply = room.fault(error, request_id, version)
             if isinstance(error, MethodNotAllowed):
-                reply = dataclasses.replace(reply, headers={**reply.headers, "Allow": ", ".join(sorted({c.method for c in choices}))})
+                allowed = ", ".join(sorted({c.method for c in self.choices}))
+                reply = dataclasses.replace(reply, headers={**reply.headers, "Allow": allowed})
         except ClientDisconnect:
             reply = Reply(400)
         except Exception:
@@ -109,8 +137,6 @@ def _endpoint(served: _Served, room: Room, choices: tuple[Route, ...]) -> Callab
             unexpected = LaminaError(f"Lamina met an unexpected error; its log tells more under {request_id}.")
             reply = room.fault(unexpected, request_id, version)
         return _response(room, reply, request_id, version, http.method)
-
-    return endpoint
 
 
 async def _answer(
@@ -121,16 +147,50 @@ async def _answer(
     if choices and not named:
         raise MethodNotAllowed(f"The method {http.method} is not allowed for this resource.")
     route = next((r for r in named if r.answers(version)), None)
+    admitted = partial(_admitted, served, room, route, http, method, version, request_id)
+    if route is not None and not route.upload and not route.parks and _is_small(http, _limit(served, route)):
+        # everything in one turn of one thread: handing over costs more than what most requests do
+        body = await http.body()
+        handler = cast(Handler, route.handler)
+        return await served.in_thread(lambda: handler(dataclasses.replace(admitted(), body=body)))
+    request = await served.in_thread(admitted)
+    if route is None:
+        raise NotFound("The resource could not be found.")
+    async with _body(served, route, http) as (body, upload):
+        request = dataclasses.replace(request, body=body, upload=upload)
+        if route.parks:
+            return await cast(ParkingHandler, route.handler)(dataclasses.replace(request, gone=partial(_gone, http)))
+        return await served.in_thread(cast(Handler, route.handler), request)
+
+
+def _limit(served: _Served, route: Route) -> int:
+    settings = served.plane.settings
+    return settings.max_image if route.upload else route.most_body or settings.max_body
+
+
+def _is_small(http: HttpRequest, limit: int) -> bool:
+    """Whether the body is told to be so small, or none, that it may be read before anybody knows whose it is."""
+    if "transfer-encoding" in http.headers:
+        return False
+    told = http.headers.get("content-length", "0")
+    return told.isascii() and told.isdecimal() and len(told) < 9 and int(told) <= min(SMALL, limit)
+
+
+def _admitted(
+    served: _Served, room: Room, route: Route | None, http: HttpRequest, method: str, version: Version, request_id: str
+) -> Request:
+    """The request without its body, if its sender may send it."""
     if route is not None and route.public:
         context = Context(request_id)
     else:
         # a path that does not exist is told to holders of a token only, so that nobody maps the API from outside
         shown = Shown(http.headers.get("x-auth-token"), http.scope.get(CERTIFICATE))
-        context = await served.in_thread(room.authenticate or by_token, served.plane, shown, request_id)
+        context = (room.authenticate or by_token)(served.plane, shown, request_id)
         if route is None:
             raise NotFound("The resource could not be found.")
         served.policy.enforce(route, context)
-    if any("\0" in word for pair in (*http.path_params.items(), *http.query_params.multi_items()) for word in pair):
+    query = tuple(http.query_params.multi_items())
+    if any("\0" in word for pair in (*http.path_params.items(), *query) for word in pair):
         raise BadRequest("The address has a NUL character in it; no name or id has one.")
     request = Request(
         plane=served.plane,
@@ -138,17 +198,13 @@ async def _answer(
         method=method,
         url=str(http.url),
         path=dict(http.path_params),
-        query=tuple(http.query_params.multi_items()),
+        query=query,
         headers=http.headers,
         version=version,
     )
-    if route.admit is not None:
-        await served.in_thread(route.admit, request)
-    async with _body(served, route, http) as (body, upload):
-        request = dataclasses.replace(request, body=body, upload=upload)
-        if inspect.iscoroutinefunction(route.handler):
-            return await cast(ParkingHandler, route.handler)(dataclasses.replace(request, gone=partial(_gone, http)))
-        return await served.in_thread(cast(Handler, route.handler), request)
+    if route is not None and route.admit is not None:
+        route.admit(request)
+    return request
 
 
 async def _gone(http: HttpRequest) -> None:
@@ -175,8 +231,7 @@ def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version
 
 @contextlib.asynccontextmanager
 async def _body(served: _Served, route: Route, http: HttpRequest) -> AsyncIterator[tuple[bytes, Path | None]]:
-    settings = served.plane.settings
-    limit = settings.max_image if route.upload else route.most_body or settings.max_body
+    settings, limit = served.plane.settings, _limit(served, route)
     told = http.headers.get("content-length", "0")
     if not (told.isascii() and told.isdecimal()):
         raise BadRequest("Content-Length is not a number.")

@@ -9,11 +9,13 @@ from lamina.store import identity
 
 
 def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
-    """Who holds the token, with one query. Raises `Unauthorized` for none, or one unknown, run out, revoked or of a disabled holder."""
+    """Who holds the token, with one query at most.
+
+    Raises `Unauthorized` for none, or one unknown, run out, revoked or of a disabled holder.
+    """
     if not shown.token:
         raise Unauthorized("The request you have made requires authentication.")
-    with plane.db.read() as tx:
-        found = identity.find_token(tx, identity.token_hash(shown.token), plane.clock.now())
+    found = plane.tokens.find(identity.token_hash(shown.token), plane.clock.now())
     if found is None:
         raise Unauthorized("The request you have made requires authentication.")
     return Context(

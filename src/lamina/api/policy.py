@@ -11,6 +11,8 @@ from oslo_policy import policy as oslo_policy
 from lamina.api.routing import Context, Route
 from lamina.model.errors import Forbidden
 
+_MOST_KEPT = 10_000
+
 
 class Policy:
     """Every route's rule with its default; a file given by the operator may replace each."""
@@ -19,6 +21,8 @@ class Policy:
         conf = cfg.ConfigOpts()
         conf([], project="lamina", default_config_files=[], default_config_dirs=[])
         self._enforcer = oslo_policy.Enforcer(conf, policy_file=str(file) if file else None)
+        #: (rule, who) -> what the rules say, which stay as they are for as long as this process runs
+        self._allowed: dict[tuple[str, str | None, str | None, frozenset[str], bool], bool] = {}
         checks: dict[str, str] = {}
         for route in routes:
             if not route.rule:
@@ -35,6 +39,15 @@ class Policy:
 
     def enforce(self, route: Route, context: Context) -> None:
         """Raises `Forbidden` where the rule of the route says no."""
+        asked = (route.rule, context.user_id, context.project_id, context.roles, context.system)
+        if asked not in self._allowed:
+            if len(self._allowed) >= _MOST_KEPT:
+                self._allowed.clear()
+            self._allowed[asked] = self._decide(route, context)
+        if not self._allowed[asked]:
+            raise Forbidden(f"Policy doesn't allow {route.rule} to be performed.")
+
+    def _decide(self, route: Route, context: Context) -> bool:
         credentials = {
             "user_id": context.user_id,
             "project_id": context.project_id,
@@ -42,5 +55,4 @@ class Policy:
             "system_scope": "all" if context.system else None,
         }
         target = {"user_id": context.user_id, "project_id": context.project_id}
-        if not self._enforcer.enforce(route.rule, target, credentials):
-            raise Forbidden(f"Policy doesn't allow {route.rule} to be performed.")
+        return bool(self._enforcer.enforce(route.rule, target, credentials))

@@ -8,6 +8,7 @@ turns into its own fault body in one place.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,6 +150,11 @@ class Route:
     most_body: int | None = None
     #: run before the body is read; raises what there is to say against the request already
     admit: Callable[[Request], None] | None = None
+    #: whether the handler waits for long, on the event loop
+    parks: bool = dataclasses.field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parks", inspect.iscoroutinefunction(self.handler))
 
     def answers(self, version: Version) -> bool:
         return (self.since is None or self.since <= version) and (self.until is None or version <= self.until)

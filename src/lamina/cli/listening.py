@@ -11,6 +11,7 @@ import errno
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
@@ -95,8 +96,13 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+#: seconds after which a thread that works lets another one: an answer is often ready behind a request that has just come
+_SWITCH = 0.0005
+
+
 def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None]) -> None:
     """Serve every API until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered."""
+    sys.setswitchinterval(_SWITCH)
     server = _Server(_config(plane, ROOMS), lambda: ready(plane.settings.public_url))
     server.run(sockets=[door])
     if not server.started:
@@ -108,6 +114,7 @@ def _config(plane: ControlPlane, rooms: Sequence[Any], **more: Any) -> uvicorn.C
         application(plane, rooms),
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=GRACE,

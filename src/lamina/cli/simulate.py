@@ -39,7 +39,7 @@ class Job:
 @click.command("simulate", help="Replay a trace of GPU work by every policy, and say what stays unallocated and what is turned away.")
 @click.option("--trace", "directory", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder with the openb lists.")
 @click.option("--pods", default="default", show_default=True, help="Which list of tasks: openb_pod_list_NAME.csv.")
-@click.option("--policy", "policies", multiple=True, type=click.Choice(list(PolicyName)), help="May be repeated.  [default: all]")
+@click.option("--policy", "policies", multiple=True, type=click.Choice([name.value for name in PolicyName]), help="May be repeated.  [default: all]")
 @click.option("--mode", type=click.Choice(list(MODES)), default="thousandths", show_default=True, help="How cards are cut.")
 @click.option("--card", metavar="KEY", help="The card of the catalog that every GPU is taken for, where cards are cut into types.")
 @click.option("--churn", type=click.FloatRange(0.1, 3.0), metavar="LOAD", help="Tasks come and go; so much of all GPUs is asked for.")
@@ -69,7 +69,8 @@ def command(
     cutting_of(wanted[0], trace.read(directory, pods))  # bad input is told before anything is begun
     results = _run(wanted, jobs)
     rows = [summary(policy, results[place * seeds : (place + 1) * seeds]) for place, policy in enumerate(chosen)]
-    title = f"openb {pods}, {mode}" + (f" ({card or MODES[mode]})" if MODES[mode] else "") + (f", churn {churn:g}" if churn else ", fill-up")
+    cards = f" ({wanted[0].card})" if wanted[0].card else ""
+    title = f"openb {pods}, {mode}{cards}, " + (f"churn {churn:g}" if churn else "fill-up")
     if plot is not None:
         draw(rows, title, plot)
     if as_json:

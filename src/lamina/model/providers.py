@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import functools
 from collections.abc import Iterable, Mapping
 
 from lamina.model.errors import BadRequest
@@ -43,7 +44,7 @@ class Inventory:
         """(total - reserved) * allocation_ratio, rounded down, without float error: 15 * 8.2 is 123, not 122."""
         if self.allocation_ratio == 1:
             return self.total - self.reserved
-        return int((self.total - self.reserved) * fractions.Fraction(repr(self.allocation_ratio)))
+        return _capacity(self.total - self.reserved, self.allocation_ratio)
 
     def refuses(self, amount: int, used: int) -> str | None:
         """Why `amount` more cannot be taken beside `used`, or None. The first rule broken is told."""
@@ -56,6 +57,11 @@ class Inventory:
         if used + amount > self.capacity:
             return f"{amount} does not fit: {used} of {self.capacity} are used"
         return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _capacity(amount: int, ratio: float) -> int:
+    return int(amount * fractions.Fraction(repr(ratio)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

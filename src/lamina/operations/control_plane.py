@@ -13,6 +13,7 @@ from lamina.saga.runner import Probe, Runner
 from lamina.saga.steps import Kind
 from lamina.scheduling.index import Index
 from lamina.store.database import Database
+from lamina.store.good_tokens import GoodTokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class ControlPlane:
     hosts: Hosts
     runner: Runner[ControlPlane]
     index: Index
+    tokens: GoodTokens
 
     @classmethod
     def assemble(
@@ -40,7 +42,7 @@ class ControlPlane:
     ) -> ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
-        plane = cls(settings, db, clock, hosts, runner, Index(db))
+        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db))
         runner.attach(plane)
         return plane
 

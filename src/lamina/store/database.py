@@ -8,8 +8,9 @@ transaction begun IMMEDIATE behind one lock of this process, so that writers wai
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,25 @@ def _dump(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+#: the execution option of a writing connection that holds the tables that its transaction has written to
+_WROTE = "lamina_wrote"
+
+
+@dataclasses.dataclass(slots=True)
+class _Writes:
+    """How often some tables were written to."""
+
+    tables: frozenset[sa.Table]
+    number: int = 0
+
+
+def _note_write(connection: sa.Connection, statement: Any, *_rest: Any) -> None:
+    if isinstance(statement, sa.UpdateBase):
+        wrote = connection.get_execution_options().get(_WROTE)
+        if wrote is not None:
+            wrote.add(statement.table)
+
+
 class Database:
     """Hands out connections inside transactions. Safe for threads; one object per process."""
 
@@ -37,6 +57,8 @@ class Database:
         options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
         self.engine = sa.create_engine(url, **options)
         self._writer = threading.Lock()
+        self._counters: list[_Writes] = []
+        sa.event.listen(self.engine, "after_execute", _note_write)
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -56,11 +78,23 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: all of it is kept when the block ends, none of it when the block raises."""
         notes: dict[str, tree_changes.What] = {}
-        options: dict[str, Any] = {"lamina_write": True, tree_changes.NOTES: notes}
+        wrote: set[Any] = set()
+        options: dict[str, Any] = {"lamina_write": True, tree_changes.NOTES: notes, _WROTE: wrote}
         turn = self._writer if self.is_sqlite else contextlib.nullcontext()
         with _told(), turn, self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
             tree_changes.number(connection, notes)
+        for counter in self._counters:
+            counter.number += bool(counter.tables & wrote)
+
+    def count_writes(self, tables: frozenset[sa.Table]) -> Callable[[], int]:
+        """What tells how many transactions of this process have written to any of these tables, those under way left out.
+
+        A transaction is counted before the block that wrote it goes on.
+        """
+        counter = _Writes(tables)
+        self._counters.append(counter)
+        return lambda: counter.number
 
     def close(self) -> None:
         self.engine.dispose()

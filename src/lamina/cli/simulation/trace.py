@@ -200,7 +200,8 @@ def _host(node: Node, cutting: Cutting) -> Snapshot:
 
 def request_of(task: Task, cutting: Cutting) -> CandidateRequest:
     """What a task asks of Placement; each of several GPUs is another one."""
-    plain = RequestGroup("", {name: amount for name, amount in ((resources.VCPU, task.cpu_milli), (resources.MEMORY_MB, task.memory_mib)) if amount})
+    amounts = {resources.VCPU: task.cpu_milli, resources.MEMORY_MB: task.memory_mib}
+    plain = RequestGroup("", {name: amount for name, amount in amounts.items() if amount})
     trait = frozenset({cutting.type_for(task.gpu_milli).trait}) if task.gpus else frozenset()
     groups: Sequence[RequestGroup] = [RequestGroup(str(n + 1), {resources.VGPU: 1}, (trait,)) for n in range(task.gpus)]
     return CandidateRequest((plain, *groups), "isolate" if task.gpus > 1 else None)
