@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lamina.cli.simulation.summary import Row
     from lamina.cli.simulation.trace import Cutting, Trace
 
+POLICIES = [name.value for name in PolicyName]
 #: how cards are cut -> the card of the catalog that all are taken for, unless another is named
 MODES = {"thousandths": None, "same-size": "nvidia-a10", "mixed-size": "nvidia-a10", "mig": "nvidia-h100-pcie"}
 
@@ -39,7 +40,7 @@ class Job:
 @click.command("simulate", help="Replay a trace of GPU work by every policy, and say what stays unallocated and what is turned away.")
 @click.option("--trace", "directory", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder with the openb lists.")
 @click.option("--pods", default="default", show_default=True, help="Which list of tasks: openb_pod_list_NAME.csv.")
-@click.option("--policy", "policies", multiple=True, type=click.Choice([name.value for name in PolicyName]), help="May be repeated.  [default: all]")
+@click.option("--policy", "policies", multiple=True, type=click.Choice(POLICIES), help="May be repeated.  [default: all]")
 @click.option("--mode", type=click.Choice(list(MODES)), default="thousandths", show_default=True, help="How cards are cut.")
 @click.option("--card", metavar="KEY", help="The card of the catalog that every GPU is taken for, where cards are cut into types.")
 @click.option("--churn", type=click.FloatRange(0.1, 3.0), metavar="LOAD", help="Tasks come and go; so much of all GPUs is asked for.")
