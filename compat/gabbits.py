@@ -148,7 +148,8 @@ def _outward(server: Server, uri: str, headers: dict[str, str]) -> tuple[str, di
     token = said.get("x-auth-token")
     # as Placement's noauth2 has it: the roles are in a header, or the user's name tells
     roles = said["x-roles"].split(",") if "x-roles" in said else [(token or "").partition(":")[0]]
-    real = server.admin if "admin" in roles else server.nobody
+    admin = server.system if "openstack-system-scope" in said else server.admin
+    real = admin if "admin" in roles else server.nobody
     sent = {key: real if key.lower() == "x-auth-token" else value for key, value in headers.items()}
     return urlunsplit(parts._replace(path=PREFIX + parts.path)), sent
 
@@ -165,7 +166,7 @@ def _by_hand(uri: str, method: str, body: Any, headers: dict[str, str]) -> Any:
         response = connection.getresponse()
         told = httpclient.httpx.Headers(response.getheaders())
         raw = response.read()
-    told |= {"status": str(response.status), "reason": response.reason, "http_protocol_version": "HTTP/1.1"}
+    told.update({"status": str(response.status), "reason": response.reason, "http_protocol_version": "HTTP/1.1"})
     return told, raw
 
 

@@ -38,6 +38,8 @@ class Server:
     name: str
     url: str
     admin: str
+    #: an administrator's of the system, not of a project
+    system: str
     nobody: str
 
     def ask(self, method: str, path: str, body: Any = None, version: str = NEWEST) -> Answer:
@@ -89,7 +91,8 @@ def lamina(command: str) -> Iterator[Server]:
         with _process(started) as base:
             clouds = yaml.safe_load((state / "clouds.yaml").read_text())["clouds"]
             admin, nobody = (_token(base, clouds[name]["auth"]) for name in ("lamina", "lamina-demo"))
-            yield Server("Lamina", f"{base}/placement", admin, nobody)
+            system = _token(base, clouds["lamina"]["auth"], {"system": {"all": True}})
+            yield Server("Lamina", f"{base}/placement", admin, system, nobody)
 
 
 @contextlib.contextmanager
@@ -99,7 +102,7 @@ def placement() -> Iterator[Server]:
         tempfile.TemporaryDirectory(prefix="placement-compat-") as folder,
         _process([sys.executable, "-m", "compat.openstack", str(Path(folder) / "placement.sqlite")]) as base,
     ):
-        yield Server("Placement", base, "admin", "nobody")
+        yield Server("Placement", base, "admin", "admin", "nobody")
 
 
 @contextlib.contextmanager
@@ -118,10 +121,10 @@ def _process(command: Sequence[str]) -> Iterator[str]:
         process.stdout.close()
 
 
-def _token(base: str, who: dict[str, str]) -> str:
+def _token(base: str, who: dict[str, str], scope: dict[str, Any] | None = None) -> str:
     domain = {"name": who["user_domain_name"]}
     user = {"name": who["username"], "password": who["password"], "domain": domain}
-    scope = {"project": {"name": who["project_name"], "domain": domain}}
+    scope = scope or {"project": {"name": who["project_name"], "domain": domain}}
     asked = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
     to = urlsplit(base)
     connection = http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)

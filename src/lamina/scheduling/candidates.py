@@ -17,6 +17,8 @@ providers only one is given, so that eight equal groups on eight GPUs are one ca
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
@@ -31,6 +33,8 @@ SHARES = os_traits.MISC_SHARES_VIA_AGGREGATE
 #: dead ends after which a tree is given up when no candidate came between: eight groups on sixteen GPUs stay far below,
 #: and a request made to be hard (packing bins is) cannot hold a worker
 MOST_DEAD_ENDS = 20_000
+#: ways to let interchangeable groups change places that `permuted` gives: those of four groups
+MOST_PERMUTATIONS = 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,6 +186,37 @@ def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provid
     if any(group.not_member_of & aggregates for aggregates in members):
         return f"{provider.name} is a member of a forbidden aggregate"
     return None
+
+
+def permuted(found: Iterable[Candidate], request: CandidateRequest) -> Iterator[Candidate]:
+    """The candidates with every way to let interchangeable groups change places, each candidate's own way first.
+
+    Where there are more ways than `MOST_PERMUTATIONS` the candidates stay as they are.
+    """
+    chains = _interchangeable(request)
+    if not chains or math.prod(math.factorial(len(chain)) for chain in chains) > MOST_PERMUTATIONS:
+        yield from found
+        return
+    for one in found:
+        ways = [dict.fromkeys(itertools.permutations([one.mappings[suffix] for suffix in chain])) for chain in chains]
+        for way in itertools.product(*ways):
+            changed = {suffix: ids for chain, places in zip(chains, way, strict=True) for suffix, ids in zip(chain, places, strict=True)}
+            yield dataclasses.replace(one, mappings={**one.mappings, **changed})
+
+
+def _interchangeable(request: CandidateRequest) -> list[list[str]]:
+    """The suffixes of groups that differ by nothing else, two or more together."""
+    tied = frozenset().union(*request.same_subtree)
+    chains: list[list[RequestGroup]] = []
+    for group in request.groups:
+        if not group.suffix or group.suffix in tied:
+            continue
+        chain = next((chain for chain in chains if dataclasses.replace(chain[0], suffix=group.suffix) == group), None)
+        if chain is None:
+            chains.append([group])
+        else:
+            chain.append(group)
+    return [[group.suffix for group in chain] for chain in chains if len(chain) > 1]
 
 
 class _Search:

@@ -13,6 +13,7 @@ from lamina.api.routing import Reply, Request
 from lamina.model.errors import BadRequest
 from lamina.model.providers import Candidate
 from lamina.model.requests import MOST_GROUPS, CandidateRequest, RequestGroup
+from lamina.scheduling.candidates import permuted
 
 #: most candidates of one answer, whatever the caller's limit
 MOST_CANDIDATES = 1000
@@ -37,6 +38,8 @@ def index(request: Request) -> Reply:
     found = request.plane.index.candidates(wanted)
     if not at_least(request, 29):
         found = (one for one in found if _flat(request, one))
+    if at_least(request, 34):
+        found = permuted(found, wanted)
     kept = list(itertools.islice(found, limit))
     plain = {
         "allocation_requests": [_shown(request, one) for one in kept],
@@ -56,7 +59,7 @@ def _limit(request: Request) -> int:
     if text is None:
         return MOST_CANDIDATES
     if not re.fullmatch(r"[1-9][0-9]*", text):
-        raise BadRequest(f"Invalid query string parameters: limit: {text[:80]!r} is not a whole number from 1 on")
+        raise BadRequest(f"Invalid query string parameters: limit: {text[:80]!r} is not a whole number from 1 on. Failed validating 'pattern'")
     return MOST_CANDIDATES if len(text) > 9 else min(int(text), MOST_CANDIDATES)
 
 

@@ -70,7 +70,7 @@ def test_limits_traits_trees_aggregates_and_roots_narrow_it(tree: Call) -> None:
 def test_groups_are_isolated_or_not(tree: Call) -> None:
     two = "resources1=VGPU:1&resources2=VGPU:1&group_policy="
     isolated = asked(tree, two + "isolate")["allocation_requests"]
-    assert [one["mappings"] for one in isolated] == [{"1": [GPU1], "2": [GPU2]}]
+    assert [one["mappings"] for one in isolated] == [{"1": [GPU1], "2": [GPU2]}, {"1": [GPU2], "2": [GPU1]}]
     assert len(asked(tree, two + "none")["allocation_requests"]) == 3
 
 
