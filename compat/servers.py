@@ -64,8 +64,8 @@ class Server:
             raise Refused(f"{self.name}: {method} {path} {json.dumps(body)} -> {answer.status} {answer.body}")
         return answer.body
 
-    def wipe(self) -> None:
-        """Remove everything that a test has made."""
+    def clear(self) -> None:
+        """Remove every provider, and what is held of it."""
         left = [one["uuid"] for one in self.must("GET", "/resource_providers")["resource_providers"]]
         for provider in left:
             for consumer in self.must("GET", f"/resource_providers/{provider}/allocations")["allocations"]:
@@ -75,6 +75,10 @@ class Server:
             if len(kept) == len(left):
                 raise Refused(f"{self.name}: providers cannot be deleted: {kept[:3]}")
             left = kept
+
+    def wipe(self) -> None:
+        """Remove everything that a test has made."""
+        self.clear()
         for trait in self.must("GET", "/traits?name=startswith:CUSTOM_")["traits"]:
             self.must("DELETE", f"/traits/{trait}")
         for one in self.must("GET", "/resource_classes")["resource_classes"]:

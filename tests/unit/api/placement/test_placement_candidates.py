@@ -71,7 +71,7 @@ def test_groups_are_isolated_or_not(tree: Call) -> None:
     two = "resources1=VGPU:1&resources2=VGPU:1&group_policy="
     isolated = asked(tree, two + "isolate")["allocation_requests"]
     assert [one["mappings"] for one in isolated] == [{"1": [GPU1], "2": [GPU2]}, {"1": [GPU2], "2": [GPU1]}]
-    assert len(asked(tree, two + "none")["allocation_requests"]) == 3
+    assert len(asked(tree, two + "none")["allocation_requests"]) == 4
 
 
 def test_a_group_without_resources_pins_a_subtree(tree: Call) -> None:
