@@ -47,6 +47,9 @@ class Tally:
     refused: int = 0
     candidates: int = 0
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.questions + other.questions, self.refused + other.refused, self.candidates + other.candidates)
+
 
 def run(placement: Server, lamina: Server, seed: int, questions: int, tally: Tally) -> Disagreement | None:
     """Ask that many questions; the first disagreement, made small, or None."""
@@ -58,20 +61,16 @@ def run(placement: Server, lamina: Server, seed: int, questions: int, tally: Tal
         asked = [worlds.question(dice, world) for _ in range(QUESTIONS_PER_WORLD)]
         found = _claims(placement, lamina, world)
         for question in asked if found is None else ():
-            found = _compare(placement, lamina, world, question)
-            if found is not None:
+            theirs, ours = _asked(placement, lamina, question)
+            if not _alike(theirs, ours):
+                found = Disagreement(world, question, theirs, ours)
                 break
-            answer = placement.ask("GET", _address(question), version=question.version)
             tally.questions += 1
-            tally.refused += answer.status >= 400
-            tally.candidates += len(answer.body.get("allocation_requests", ()))
+            tally.refused += theirs.status >= 400
+            tally.candidates += len(theirs.body.get("allocation_requests", ()))
         if found is not None:
             return _shrunk(placement, lamina, found)
     return None
-
-
-def _address(question: Question) -> str:
-    return str(question).removeprefix("GET ").partition(" ")[0]
 
 
 def _claims(placement: Server, lamina: Server, world: World) -> Disagreement | None:
@@ -80,11 +79,13 @@ def _claims(placement: Server, lamina: Server, world: World) -> Disagreement | N
     return None if theirs == ours else Disagreement(world, None, theirs, ours)
 
 
-def _compare(placement: Server, lamina: Server, world: World, question: Question) -> Disagreement | None:
-    theirs, ours = (server.ask("GET", _address(question), version=question.version) for server in (placement, lamina))
-    if theirs.status == ours.status and (theirs.status != 200 or canonical(theirs.body) == canonical(ours.body)):
-        return None
-    return Disagreement(world, question, theirs, ours)
+def _asked(placement: Server, lamina: Server, question: Question) -> tuple[Answer, Answer]:
+    address = question.address()
+    return placement.ask("GET", address, version=question.version), lamina.ask("GET", address, version=question.version)
+
+
+def _alike(theirs: Answer, ours: Answer) -> bool:
+    return theirs.status == ours.status and (theirs.status != 200 or canonical(theirs.body) == canonical(ours.body))
 
 
 def canonical(body: Any) -> Any:
@@ -126,7 +127,8 @@ def _disagree(placement: Server, lamina: Server, world: World, question: Questio
     found = _claims(placement, lamina, world)
     if question is None or found is not None:
         return found
-    return _compare(placement, lamina, world, question)
+    theirs, ours = _asked(placement, lamina, question)
+    return None if _alike(theirs, ours) else Disagreement(world, question, theirs, ours)
 
 
 def _smaller(world: World, question: Question | None) -> Iterator[tuple[World, Question | None]]:

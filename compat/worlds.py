@@ -16,7 +16,6 @@ from compat.servers import Server
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 TRAITS = ("HW_CPU_X86_AVX2", "HW_NUMA_ROOT", "CUSTOM_RED", "CUSTOM_BLUE")
-CLASSES = ("VCPU", "MEMORY_MB", "VGPU", "DISK_GB", "CUSTOM_LICENCE")
 #: microversions that changed what is asked for candidates or what is told of them
 VERSIONS = (
     "1.10 1.12 1.16 1.17 1.18 1.21 1.22 1.24 1.25 1.26 1.27 1.29 1.31 1.32 1.33 1.34 1.35 1.36 1.37 1.38 1.39 1.39 1.39 1.39 1.39 1.39"
@@ -46,8 +45,11 @@ class Question:
     path: str
     parameters: tuple[tuple[str, str], ...]
 
+    def address(self) -> str:
+        return f"{self.path}?{urlencode(self.parameters, safe=':,!')}"
+
     def __str__(self) -> str:
-        return f"GET {self.path}?{urlencode(self.parameters, safe=':,!')} (microversion {self.version})"
+        return f"GET {self.address()} (microversion {self.version})"
 
 
 def names(server: Server) -> None:
@@ -95,14 +97,14 @@ def world(dice: random.Random) -> World:
             name,
             parent.uuid if parent else None,
             {resource: _inventory(dice) for resource in classes},
-            (*traits, *_some(dice, TRAITS, 0.3)),
-            tuple(_some(dice, aggregates, 0.3)),
+            (*traits, *_some(dice, TRAITS, 0.45)),
+            tuple(_some(dice, aggregates, 0.4)),
         )
         made.append(one)
         return one
 
-    for host in range(dice.randint(1, 3)):
-        root = add(f"host{host}", None, _some(dice, ("VCPU", "MEMORY_MB", "DISK_GB"), 0.7))
+    for host in range(dice.choice((1, 2, 2, 3))):
+        root = add(f"host{host}", None, _some(dice, ("VCPU", "MEMORY_MB", "DISK_GB"), 0.8))
         above = [root]
         for node in range(dice.choice((0, 0, 1, 2))):
             above.append(add(f"host{host}-node{node}", root, _some(dice, ("VCPU", "MEMORY_MB", "CUSTOM_LICENCE"), 0.6)))
@@ -112,7 +114,7 @@ def world(dice: random.Random) -> World:
         add(f"pool{pool}", None, (*_some(dice, ("DISK_GB", "CUSTOM_LICENCE", "VGPU"), 0.6),), SHARES)
     if dice.random() < 0.1:
         add("child-that-shares", made[0], ("DISK_GB",), SHARES)
-    return World(tuple(made), tuple(_claim(dice, made) for _ in range(dice.randint(0, 4))))
+    return World(tuple(made), tuple(_claim(dice, made) for _ in range(dice.choice((0, 1, 1, 2)))))
 
 
 def _uuid(dice: random.Random) -> str:
@@ -124,14 +126,16 @@ def _some(dice: random.Random, all_: Sequence[str], chance: float) -> list[str]:
 
 
 def _inventory(dice: random.Random) -> dict[str, Any]:
-    total = dice.choice((1, 2, 4, 8, 16))
-    return {
-        "total": total,
-        "reserved": dice.choice((0, 0, 0, 1, total)),
-        "allocation_ratio": dice.choice((1.0, 1.0, 1.0, 1.5, 2.0, 8.2, 0.5)),
-        "min_unit": dice.choice((1, 1, 1, 2)),
-        "max_unit": dice.choice((total, total, 1, 2)),
-        "step_size": dice.choice((1, 1, 1, 2)),
+    total = dice.choice((1, 2, 4, 8, 15))
+    plain = {"total": total, "reserved": 0, "allocation_ratio": 1.0, "min_unit": 1, "max_unit": total, "step_size": 1}
+    if dice.random() < 0.7:
+        return plain
+    return plain | {
+        "reserved": dice.choice((0, 0, 1, total)),
+        "allocation_ratio": dice.choice((1.0, 1.5, 2.0, 4.0, 0.5)),
+        "min_unit": dice.choice((1, 1, 2)),
+        "max_unit": dice.choice((total, 2 * total, 1, 2)),
+        "step_size": dice.choice((1, 1, 2, 3)),
     }
 
 
@@ -174,16 +178,17 @@ def _candidates(dice: random.Random, asked_of: World, known: int) -> list[tuple[
 
 def _group(dice: random.Random, asked_of: World, suffix: str, known: int, least: int) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
-    classes = dice.sample(CLASSES, max(least, dice.choice((0, 1, 1, 1, 2)) if least == 0 else dice.choice((1, 1, 1, 2))))
+    there = [name for one in asked_of.providers for name in one.inventories] + ["VCPU"]
+    classes = dict.fromkeys(dice.choice(there) for _ in range(dice.choice((1, 1, 1, 2) if least else (0, 0, 1, 1, 2))))
     if classes:
-        said.append((f"resources{suffix}", ",".join(f"{one}:{dice.choice((1, 1, 1, 2, 4))}" for one in classes)))
-    if known >= 18 and dice.random() < 0.35:
+        said.append((f"resources{suffix}", ",".join(f"{one}:{dice.choice((1, 1, 1, 1, 2, 3))}" for one in classes)))
+    if known >= 18 and dice.random() < 0.25:
         for _ in range(dice.choice((1, 1, 2)) if known >= 39 else 1):
             said.append((f"required{suffix}", _required(dice, known)))
-    if known >= 21 and dice.random() < 0.25:
+    if known >= 21 and dice.random() < 0.2:
         for _ in range(dice.choice((1, 1, 2)) if known >= 24 else 1):
             said.append((f"member_of{suffix}", _member_of(dice, asked_of, known)))
-    if known >= 31 and dice.random() < 0.12:
+    if known >= 31 and dice.random() < 0.08:
         said.append((f"in_tree{suffix}", dice.choice(asked_of.providers).uuid))
     return said
 

@@ -6,6 +6,8 @@ Rules (Placement API reference, "Allocation candidates"; Placement usage guide, 
   anywhere in the tree; the providers it uses have the required traits together, and none has a forbidden one.
 - In the group without a suffix, an aggregate of a root counts for all of its tree; in the others for the root alone.
 - A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree with a provider in one of its aggregates.
+- ``in_tree`` of the group without a suffix names the tree itself, and nothing that is shared from elsewhere serves the group.
+  That of another group names the tree of its one provider, which may be shared.
 - ``isolate`` gives every suffixed group a provider of its own, one that asks for no resources included.
 - One provider of a ``same_subtree`` set is an ancestor of all the others, or the only one.
 
@@ -111,11 +113,14 @@ def _shared_with(world: World, tree: ProviderTree) -> tuple[Provider, ...]:
 
 
 def _of_tree(world: World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
-    if _root_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
+    if _tree_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
         yield from _Search(tree, request, slots).run()
 
 
-def _root_refuses(tree: ProviderTree, request: CandidateRequest) -> str | None:
+def _tree_refuses(tree: ProviderTree, request: CandidateRequest) -> str | None:
+    for group in request.groups:
+        if not group.suffix and group.in_tree is not None and all(p.id != group.in_tree for p in tree.providers):
+            return f"it is not the tree of {group.in_tree}"
     missing = sorted(request.root_required - tree.root.traits)
     if missing:
         return f"the root provider has no trait {', '.join(missing)}"
@@ -327,7 +332,7 @@ class _Search:
 
 def why_not(tree: ProviderTree, request: CandidateRequest) -> str:
     """A sentence for a person on why `tree`, by itself, has no candidate."""
-    refused = _root_refuses(tree, request)
+    refused = _tree_refuses(tree, request)
     if refused is not None:
         return refused
     world = AllTrees([tree])
