@@ -32,6 +32,8 @@ class Disagreement:
     def __str__(self) -> str:
         lines = [json.dumps(dataclasses.asdict(one)) for one in self.world.providers]
         lines += [f"claim {json.dumps(claim)}" for claim in self.world.claims]
+        lines += [f"inventories of one unit {provider}" for provider in self.world.shrunk]
+        lines += [f"claim instead {json.dumps(change)}" for change in self.world.changes]
         lines += [str(self.question) if self.question else "the statuses of the claims"]
         return "\n".join([*lines, f"  Placement: {_told(self.placement)}", f"  Lamina:    {_told(self.lamina)}"])
 
@@ -132,10 +134,14 @@ def _disagree(placement: Server, lamina: Server, world: World, question: Questio
 
 
 def _smaller(world: World, question: Question | None) -> Iterator[tuple[World, Question | None]]:
-    for claim in world.claims:
+    for change in world.changes:
+        yield dataclasses.replace(world, changes=tuple(one for one in world.changes if one is not change)), question
+    for shrunk in world.shrunk:
+        yield dataclasses.replace(world, shrunk=tuple(one for one in world.shrunk if one != shrunk)), question
+    for claim in world.claims if not world.changes else ():
         yield dataclasses.replace(world, claims=tuple(one for one in world.claims if one is not claim)), question
     parents = {one.parent for one in world.providers}
-    held = {provider for claim in world.claims for provider in claim}
+    held = {provider for claim in (*world.claims, *world.changes) for provider in claim} | {*world.shrunk}
     for provider in world.providers:
         rest = tuple(one for one in world.providers if one is not provider)
         if provider.uuid not in parents | held:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-#: 1.0 of the microversions that have everything
+#: the microversion that has everything
 NEWEST = "1.39"
 ROLES = "admin,service,member,reader"
 

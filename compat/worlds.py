@@ -16,10 +16,8 @@ from compat.servers import Server
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 TRAITS = ("HW_CPU_X86_AVX2", "HW_NUMA_ROOT", "CUSTOM_RED", "CUSTOM_BLUE")
-#: microversions that changed what is asked for candidates or what is told of them
-VERSIONS = (
-    "1.10 1.12 1.16 1.17 1.18 1.21 1.22 1.24 1.25 1.26 1.27 1.29 1.31 1.32 1.33 1.34 1.35 1.36 1.37 1.38 1.39 1.39 1.39 1.39 1.39 1.39"
-).split()
+#: minor microversions that changed what is asked for candidates or what is told of them; the newest more often
+MINORS = (10, 12, 16, 17, 18, 21, 22, 24, 25, 26, 27, 29, 31, 32, 33, 34, 35, 36, 37, 38, 39, 39, 39, 39, 39, 39)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +35,10 @@ class World:
     providers: tuple[Provider, ...]
     #: each of a new consumer: provider -> class -> amount; one that does not fit is refused by both servers
     claims: tuple[dict[str, dict[str, int]], ...] = ()
+    #: providers whose inventories all become one unit after the claims
+    shrunk: tuple[str, ...] = ()
+    #: what the consumers of the first claims hold instead in the end
+    changes: tuple[dict[str, dict[str, int]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +75,27 @@ def build(server: Server, world: World) -> list[int]:
             generation = server.must("PUT", f"{base}/inventories", stock)["resource_provider_generation"]
         if one.traits:
             server.must("PUT", f"{base}/traits", {"resource_provider_generation": generation, "traits": list(one.traits)})
-    statuses = []
-    for index, claim in enumerate(world.claims):
-        body = {
-            "allocations": {provider: {"resources": amounts} for provider, amounts in claim.items()},
-            "consumer_generation": None,
-            "consumer_type": "INSTANCE",
-            "project_id": "project",
-            "user_id": "user",
-        }
-        statuses.append(server.ask("PUT", f"/allocations/{uuid.UUID(int=index + 1)}", body).status)
-    return statuses
+    statuses = [_hold(server, index, claim) for index, claim in enumerate(world.claims)]
+    for provider in world.shrunk:
+        path = f"/resource_providers/{provider}/inventories"
+        found = server.must("GET", path)
+        for inventory in found["inventories"].values():
+            inventory.update(total=1, reserved=0, allocation_ratio=1.0)
+        server.must("PUT", path, found)
+    return statuses + [_hold(server, index, change) for index, change in enumerate(world.changes)]
+
+
+def _hold(server: Server, index: int, wanted: dict[str, dict[str, int]]) -> int:
+    """Let a consumer hold exactly this; the status."""
+    path = f"/allocations/{uuid.UUID(int=index + 1)}"
+    body = {
+        "allocations": {provider: {"resources": amounts} for provider, amounts in wanted.items()},
+        "consumer_generation": server.must("GET", path).get("consumer_generation"),
+        "consumer_type": "INSTANCE",
+        "project_id": "project",
+        "user_id": "user",
+    }
+    return server.ask("PUT", path, body).status
 
 
 def world(dice: random.Random) -> World:
@@ -106,15 +118,19 @@ def world(dice: random.Random) -> World:
     for host in range(dice.choice((1, 2, 2, 3))):
         root = add(f"host{host}", None, _some(dice, ("VCPU", "MEMORY_MB", "DISK_GB"), 0.8))
         above = [root]
-        for node in range(dice.choice((0, 0, 1, 2))):
-            above.append(add(f"host{host}-node{node}", root, _some(dice, ("VCPU", "MEMORY_MB", "CUSTOM_LICENCE"), 0.6)))
+        of_node = ("VCPU", "MEMORY_MB", "CUSTOM_LICENCE")
+        above += [add(f"host{host}-node{node}", root, _some(dice, of_node, 0.6)) for node in range(dice.choice((0, 0, 1, 2)))]
         for card in range(dice.choice((0, 1, 2, 3))):
             add(f"host{host}-card{card}", dice.choice(above), ("VGPU", *_some(dice, ("CUSTOM_LICENCE",), 0.3)))
     for pool in range(dice.choice((0, 0, 1, 2))):
         add(f"pool{pool}", None, (*_some(dice, ("DISK_GB", "CUSTOM_LICENCE", "VGPU"), 0.6),), SHARES)
     if dice.random() < 0.1:
         add("child-that-shares", made[0], ("DISK_GB",), SHARES)
-    return World(tuple(made), tuple(_claim(dice, made) for _ in range(dice.choice((0, 1, 1, 2)))))
+    claims = tuple(_claim(dice, made) for _ in range(dice.choice((0, 1, 2, 3))))
+    shrunk = tuple({provider: None for claim in claims for provider in claim if dice.random() < 0.4})
+    kept = [claim for claim in claims if dice.random() < 0.6]
+    changes = tuple({p: {name: dice.choice((1, 1, 2)) for name in of} for p, of in claim.items()} for claim in kept)
+    return World(tuple(made), claims, shrunk, changes)
 
 
 def _uuid(dice: random.Random) -> str:
@@ -146,8 +162,8 @@ def _claim(dice: random.Random, providers: Sequence[Provider]) -> dict[str, dict
 
 def question(dice: random.Random, asked_of: World) -> Question:
     """A question about the world, good most of the time, of a microversion that may not know all its words."""
-    version = dice.choice(VERSIONS)
-    minor = int(version.partition(".")[2])
+    minor = dice.choice(MINORS)
+    version = f"1.{minor}"
     # now and then a word that came later, which both have to refuse
     known = 39 if dice.random() < 0.03 else minor
     if dice.random() < 0.15:
@@ -183,11 +199,9 @@ def _group(dice: random.Random, asked_of: World, suffix: str, known: int, least:
     if classes:
         said.append((f"resources{suffix}", ",".join(f"{one}:{dice.choice((1, 1, 1, 1, 2, 3))}" for one in classes)))
     if known >= 18 and dice.random() < 0.25:
-        for _ in range(dice.choice((1, 1, 2)) if known >= 39 else 1):
-            said.append((f"required{suffix}", _required(dice, known)))
+        said += [(f"required{suffix}", _required(dice, known)) for _ in range(dice.choice((1, 1, 2)) if known >= 39 else 1)]
     if known >= 21 and dice.random() < 0.2:
-        for _ in range(dice.choice((1, 1, 2)) if known >= 24 else 1):
-            said.append((f"member_of{suffix}", _member_of(dice, asked_of, known)))
+        said += [(f"member_of{suffix}", _member_of(dice, asked_of, known)) for _ in range(dice.choice((1, 1, 2)) if known >= 24 else 1)]
     if known >= 31 and dice.random() < 0.08:
         said.append((f"in_tree{suffix}", dice.choice(asked_of.providers).uuid))
     return said

@@ -243,7 +243,9 @@ def _must_fit(replacements: Sequence[Replacement], known: Mapping[str, Provider]
                 what = f"'{name}' on resource provider '{provider_id}'"
                 if inventory is None:
                     raise Conflict(f"Unable to allocate inventory: Inventory for {what} does not exist.")
-                refused = inventory.refuses(amount, used)
+                # less than before is no worse than before, where an inventory has become smaller than what is held of it
+                less = used + amount <= provider.used.get(name, 0)
+                refused = inventory.misfit(amount) if less else inventory.refuses(amount, used)
                 if refused is not None:
                     raise Conflict(
                         f"Unable to allocate inventory: Unable to create allocation for {what}. "

@@ -77,7 +77,10 @@ def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
 
 
 def route(method: str, path: str, handler: Handler, rule: str, *, since: int = 0, until: int | None = None) -> Route:
-    """A route of this API for admins of a project, as Placement has it, its answers and bodies JSON; `since` and `until` are minor versions."""
+    """A route of this API, its answers and bodies JSON; `since` and `until` are minor versions.
+
+    It is for admins of a project: Placement's rules have no use for a token of the whole system.
+    """
     last = None if until is None else Version(1, until)
     return Route(method, path, _guarded(handler), f"placement:{rule}", PROJECT_ADMIN, since=Version(1, since), until=last)
 

@@ -59,7 +59,8 @@ def _limit(request: Request) -> int:
     if text is None:
         return MOST_CANDIDATES
     if not re.fullmatch(r"[1-9][0-9]*", text):
-        raise BadRequest(f"Invalid query string parameters: limit: {text[:80]!r} is not a whole number from 1 on. Failed validating 'pattern'")
+        what = f"limit: {text[:80]!r} is not a whole number from 1 on"
+        raise BadRequest(f"Invalid query string parameters: {what}. Failed validating 'pattern'")
     return MOST_CANDIDATES if len(text) > 9 else min(int(text), MOST_CANDIDATES)
 
 
@@ -74,7 +75,7 @@ def parse(request: Request) -> CandidateRequest:
         raise BadValue("root_required does not take 'in:'")
     return CandidateRequest(
         groups=groups,
-        group_policy=_policy(request, sum(1 for g in groups if g.suffix and g.resources)),
+        group_policy=_policy(request, sum(1 for g in groups if g.suffix)),
         same_subtree=together,
         root_required=frozenset().union(*root_required),
         root_forbidden=root_forbidden,

@@ -18,7 +18,15 @@ _AT = re.compile(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]+|\.\.\.)\]")
 _WRONG_TYPE = re.compile(r"Expected `(.*?)`, got `.*?`")
 _TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-_KINDS = {"integer": int, "number": (int, float), "string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "integer": int,
+    "number": (int, float),
+    "string": str,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
 
 #: the rule as msgspec tells it, what is told of the value that breaks it, the keyword of the rule, and which values break it
 _RULES: tuple[tuple[re.Pattern[str], str, str, Breaks], ...] = tuple(
@@ -41,7 +49,11 @@ _RULES: tuple[tuple[re.Pattern[str], str, str, Breaks], ...] = tuple(
 )
 #: rules whose sentence needs no value
 _PLAIN_RULES = (
-    (re.compile(r"Object contains unknown field `(.*?)`"), r"Additional properties are not allowed ('\1' was unexpected)", "additionalProperties"),
+    (
+        re.compile(r"Object contains unknown field `(.*?)`"),
+        r"Additional properties are not allowed ('\1' was unexpected)",
+        "additionalProperties",
+    ),
     (re.compile(r"Object missing required field `(.*?)`"), r"'\1' is a required property", "required"),
 )
 

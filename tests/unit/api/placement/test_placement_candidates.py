@@ -77,7 +77,7 @@ def test_groups_are_isolated_or_not(tree: Call) -> None:
 def test_a_group_without_resources_pins_a_subtree(tree: Call) -> None:
     tree("PUT", "/traits/CUSTOM_A")
     tree("PUT", f"/resource_providers/{GPU2}/traits", {"resource_provider_generation": 1, "traits": ["CUSTOM_A"]})
-    found = asked(tree, "resources_v=VGPU:1&required_top=CUSTOM_A&same_subtree=_v,_top")
+    found = asked(tree, "resources_v=VGPU:1&required_top=CUSTOM_A&same_subtree=_v,_top&group_policy=none")
     assert [one["mappings"] for one in found["allocation_requests"]] == [{"_top": [GPU2], "_v": [GPU2]}]
 
 
