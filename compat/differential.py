@@ -46,11 +46,13 @@ def _told(answer: Any) -> str:
 @dataclasses.dataclass
 class Tally:
     questions: int = 0
+    #: Placement itself met an error, and nothing is compared
+    failed: int = 0
     refused: int = 0
     candidates: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.questions + other.questions, self.refused + other.refused, self.candidates + other.candidates)
+        return Tally(*(sum(pair) for pair in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
 
 def run(placement: Server, lamina: Server, seed: int, questions: int, tally: Tally) -> Disagreement | None:
@@ -68,7 +70,8 @@ def run(placement: Server, lamina: Server, seed: int, questions: int, tally: Tal
                 found = Disagreement(world, question, theirs, ours)
                 break
             tally.questions += 1
-            tally.refused += theirs.status >= 400
+            tally.failed += theirs.status >= 500
+            tally.refused += 400 <= theirs.status < 500
             tally.candidates += len(theirs.body.get("allocation_requests", ()))
         if found is not None:
             return _shrunk(placement, lamina, found)
@@ -87,6 +90,8 @@ def _asked(placement: Server, lamina: Server, question: Question) -> tuple[Answe
 
 
 def _alike(theirs: Answer, ours: Answer) -> bool:
+    if theirs.status >= 500:
+        return ours.status < 500
     return theirs.status == ours.status and (theirs.status != 200 or canonical(theirs.body) == canonical(ours.body))
 
 

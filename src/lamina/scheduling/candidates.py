@@ -4,7 +4,8 @@ Rules (Placement API reference, "Allocation candidates"; Placement usage guide, 
 
 - A group with a suffix takes all it asks from one provider. The group without takes each class from one provider
   anywhere in the tree; the providers it uses have the required traits together, and none has a forbidden one.
-- In the group without a suffix, an aggregate of a root counts for all of its tree; in the others for the root alone.
+- In the group without a suffix, an aggregate of a root counts for all that serves its tree, what is shared with it included; in
+  the others for the root alone.
 - A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree with a provider in one of its aggregates.
 - ``in_tree`` of the group without a suffix names the tree itself, and nothing that is shared from elsewhere serves the group.
   That of another group names the tree of its one provider, which may be shared.
@@ -134,7 +135,7 @@ def _slots(world: World, tree: ProviderTree, request: CandidateRequest) -> list[
     slots: list[_Slot] = []
     for group in request.groups:
         for piece in pieces(group):
-            choices = tuple(p for p in reachable if _refuses(world, group, piece, p) is None)
+            choices = tuple(p for p in reachable if _refuses(world, tree, group, piece, p) is None)
             if not choices:
                 return None
             slots.append(_Slot(group, piece, choices))
@@ -165,8 +166,8 @@ def _with_twins(slots: list[_Slot], request: CandidateRequest) -> list[_Slot]:
     return slots
 
 
-def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
-    """Why a provider cannot serve a slot all by itself, or None. The first rule broken is told."""
+def _refuses(world: World, tree: ProviderTree, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
+    """Why a provider cannot serve a slot of `tree` all by itself, or None. The first rule broken is told."""
     for name, amount in sorted(piece.items()):
         refused = provider.refuses(name, amount)
         if refused is not None:
@@ -182,10 +183,7 @@ def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provid
         for choice in group.required:
             if not choice & provider.traits:
                 return f"{provider.name} has no trait {' or '.join(sorted(choice))}"
-    members = [provider.aggregates]
-    if not group.suffix and (group.member_of or group.not_member_of):
-        root = world.root_of(provider.id)
-        members += [root.aggregates] if root is not None else []
+    members = [provider.aggregates] if group.suffix else [provider.aggregates, tree.root.aggregates]
     if not any(all(choice & aggregates for choice in group.member_of) for aggregates in members):
         return f"{provider.name} is not a member of the aggregates asked for"
     if any(group.not_member_of & aggregates for aggregates in members):
@@ -356,7 +354,7 @@ def _why_none(world: World, tree: ProviderTree, group: RequestGroup, piece: Mapp
     having = [p for p in tree.providers if piece.keys() <= p.inventories.keys()]
     if not having:
         return f"no provider has all of {', '.join(sorted(piece))}"
-    reasons = [_refuses(world, group, piece, p) for p in having]
+    reasons = [_refuses(world, tree, group, piece, p) for p in having]
     if None in reasons:
         return None
     more = f" (and {len(reasons) - 3} more providers refuse)" if len(reasons) > 3 else ""

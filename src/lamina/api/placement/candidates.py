@@ -70,7 +70,8 @@ def parse(request: Request) -> CandidateRequest:
     together = tuple(_subtree(value) for value in request.values("same_subtree"))
     groups = tuple(_group(request, suffix) for suffix in suffixes)
     _must_ask(request, groups, frozenset().union(*together))
-    root_required, root_forbidden = queries.traits(request, "root_required") if _once(request, "root_required") else ((), frozenset())
+    queries.single(request, "root_required")
+    root_required, root_forbidden = queries.possible_traits(request, "root_required")
     if any(len(choice) > 1 for choice in root_required):
         raise BadValue("root_required does not take 'in:'")
     return CandidateRequest(
@@ -80,10 +81,6 @@ def parse(request: Request) -> CandidateRequest:
         root_required=frozenset().union(*root_required),
         root_forbidden=root_forbidden,
     )
-
-
-def _once(request: Request, name: str) -> bool:
-    return queries.single(request, name) is not None
 
 
 def _suffixes(request: Request) -> list[str]:
@@ -112,7 +109,7 @@ def _suffixes(request: Request) -> list[str]:
 def _group(request: Request, suffix: str) -> RequestGroup:
     asked = queries.single(request, f"resources{suffix}")
     in_tree = queries.single(request, f"in_tree{suffix}")
-    required, forbidden = queries.traits(request, f"required{suffix}")
+    required, forbidden = queries.possible_traits(request, f"required{suffix}")
     member_of, not_member_of = queries.aggregates(request, f"member_of{suffix}")
     return RequestGroup(
         suffix=suffix,
