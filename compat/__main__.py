@@ -55,7 +55,8 @@ def _differential(placement: servers.Server, lamina: servers.Server) -> bool:
             agreed = False
             print(found)
         total += tally
-    print(f"{total.questions - total.failed} questions answered alike, {total.failed} where Placement failed ({time.monotonic() - started:.0f} s)")
+    alike = total.questions - total.failed
+    print(f"{alike} questions answered alike, {total.failed} where Placement failed ({time.monotonic() - started:.0f} s)")
     return agreed
 
 

@@ -194,6 +194,9 @@ def _candidates(dice: random.Random, asked_of: World, known: int) -> list[tuple[
 
 def _group(dice: random.Random, asked_of: World, suffix: str, known: int, least: int) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
+    if suffix and not least and dice.random() < 0.5:
+        return [(f"required{suffix}", dice.choice(TRAITS))]
+    least = least or bool(suffix)
     there = [name for one in asked_of.providers for name in one.inventories] + ["VCPU"]
     classes = dict.fromkeys(dice.choice(there) for _ in range(dice.choice((1, 1, 1, 2) if least else (0, 0, 1, 1, 2))))
     if classes:

@@ -4,8 +4,8 @@ Rules (Placement API reference, "Allocation candidates"; Placement usage guide, 
 
 - A group with a suffix takes all it asks from one provider. The group without takes each class from one provider
   anywhere in the tree; the providers it uses have the required traits together, and none has a forbidden one.
-- In the group without a suffix, an aggregate of a root counts for all that serves its tree, what is shared with it included; in
-  the others for the root alone.
+- In the group without a suffix, an aggregate of a root counts for all of its tree, and a forbidden one for what is shared with
+  the tree too; in the others for the root alone.
 - A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree with a provider in one of its aggregates.
 - ``in_tree`` of the group without a suffix names the tree itself, and nothing that is shared from elsewhere serves the group.
   That of another group names the tree of its one provider, which may be shared.
@@ -184,7 +184,8 @@ def _refuses(world: World, tree: ProviderTree, group: RequestGroup, piece: Mappi
             if not choice & provider.traits:
                 return f"{provider.name} has no trait {' or '.join(sorted(choice))}"
     members = [provider.aggregates] if group.suffix else [provider.aggregates, tree.root.aggregates]
-    if not any(all(choice & aggregates for choice in group.member_of) for aggregates in members):
+    own = members if provider.root_id == tree.root.id else members[:1]
+    if not any(all(choice & aggregates for choice in group.member_of) for aggregates in own):
         return f"{provider.name} is not a member of the aggregates asked for"
     if any(group.not_member_of & aggregates for aggregates in members):
         return f"{provider.name} is a member of a forbidden aggregate"

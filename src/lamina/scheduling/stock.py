@@ -284,7 +284,7 @@ class Stock:
             shared = unwanted[sharing]
             wanted |= wanted[of_root]
             unwanted |= unwanted[of_root]
-            wanted[sharing], unwanted[sharing] = True, shared
+            unwanted[sharing] = shared
         return wanted & ~unwanted
 
     def _any(self, marks: Mapping[str, Mask], names: Iterable[str]) -> Mask:
