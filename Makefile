@@ -14,12 +14,13 @@ export STATE
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test lab lint bench
+.PHONY: help up down test compat lab lint bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
+	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
 	echo "make lint   check style, types and the floors of the house"
 	echo "make bench  measure"
@@ -99,6 +100,19 @@ down:
 
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2
+
+# OpenStack Placement stands apart: it needs older libraries than Lamina does
+COMPAT := .compat
+
+$(COMPAT)/.installed: compat/requirements.txt
+	@echo "Installing OpenStack Placement into $(COMPAT)."
+	rm -rf $(COMPAT)
+	$(PYTHON) -m venv $(COMPAT)
+	$(COMPAT)/bin/python -m pip install -qq --disable-pip-version-check -r compat/requirements.txt
+	touch $@
+
+compat: $(VENV)/.clients $(COMPAT)/.installed
+	@$(COMPAT)/bin/python -m compat --lamina $(BIN)/lamina
 
 lab: $(VENV)/.dev
 	@$(BIN)/python -m lab

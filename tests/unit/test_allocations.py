@@ -138,8 +138,8 @@ def test_generations_of_consumers_and_providers_are_compared(db: Database) -> No
 def test_a_consumer_with_nothing_is_gone(db: Database) -> None:
     with db.write() as tx:
         hold(tx, "c", {"gpu1": {"VGPU": 1}})
-        assert allocations.remove(tx, "c", now=NOW)
-        assert not allocations.remove(tx, "c", now=NOW)
+        assert allocations.remove(tx, "c")
+        assert not allocations.remove(tx, "c")
         hold(tx, "c", {"gpu1": {"VGPU": 1}}, None)
 
 

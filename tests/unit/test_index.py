@@ -75,7 +75,7 @@ class Writer:
 
     def free(self) -> None:
         with self.db.write() as tx:
-            allocations.remove(tx, self.dice.choice(self.consumers), now=NOW)
+            allocations.remove(tx, self.dice.choice(self.consumers))
 
     def move(self) -> None:
         with self.db.write() as tx:

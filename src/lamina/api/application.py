@@ -224,7 +224,8 @@ def negotiate(microversions: Microversions | None, http: HttpRequest) -> Version
     version = Version.parse(wanted)
     if not microversions.least <= version <= microversions.most:
         raise NotAcceptable(
-            f"Version {version} is not supported by the API. Minimum is {microversions.least} and maximum is {microversions.most}."
+            f"Unacceptable version header: {version}. Version {version} is not supported by the API. "
+            f"Minimum is {microversions.least} and maximum is {microversions.most}."
         )
     return version
 
@@ -269,7 +270,7 @@ def _response(room: Room, reply: Reply, request_id: str, version: Version, metho
     headers = dict.fromkeys(room.request_id_headers, request_id)
     if room.microversions is not None:
         headers["OpenStack-API-Version"] = f"{room.microversions.service_type} {version}"
-        headers["Vary"] = "OpenStack-API-Version"
+        headers["Vary"] = room.microversions.vary
         for name in room.microversions.legacy_headers:
             headers[name] = str(version)
             headers["Vary"] += f", {name}"

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 #: check strings in oslo.policy's language; whose object it is, the queries decide by the project of the context
 ADMIN = "role:admin"
+#: for an API that has no use for tokens of the whole system
+PROJECT_ADMIN = "role:admin and not system_scope:all"
 MEMBER = "role:member or role:admin"
 READER = "role:reader or role:member or role:admin"
 ANY_USER = "@"
@@ -41,7 +43,7 @@ class Version:
         """Parse ``2.96``. Raises `BadRequest` on anything else."""
         major, dot, minor = text.partition(".")
         if not (dot and major.isascii() and major.isdecimal() and minor.isascii() and minor.isdecimal() and len(text) <= 9):
-            raise BadRequest(f"{text[:80]!r} is not an API version: it looks like 2.96")
+            raise BadRequest(f"invalid version string: {text[:80]}; it looks like 2.96")
         return cls(int(major), int(minor))
 
     def __str__(self) -> str:
@@ -56,6 +58,8 @@ class Microversions:
     least: Version
     most: Version
     legacy_headers: tuple[str, ...] = ()
+    #: the name of the common header as the service spells it in ``Vary``
+    vary: str = "OpenStack-API-Version"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

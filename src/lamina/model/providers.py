@@ -48,14 +48,19 @@ class Inventory:
 
     def refuses(self, amount: int, used: int) -> str | None:
         """Why `amount` more cannot be taken beside `used`, or None. The first rule broken is told."""
+        misfit = self.misfit(amount)
+        if misfit is None and used + amount > self.capacity:
+            return f"{amount} does not fit: {used} of {self.capacity} are used"
+        return misfit
+
+    def misfit(self, amount: int) -> str | None:
+        """Why `amount` is one that nobody can take at a time, or None."""
         if amount < self.min_unit:
             return f"{amount} is less than the min_unit of {self.min_unit}"
         if amount > self.max_unit:
             return f"{amount} is more than the max_unit of {self.max_unit}"
         if amount % self.step_size:
             return f"{amount} is not a multiple of the step_size of {self.step_size}"
-        if used + amount > self.capacity:
-            return f"{amount} does not fit: {used} of {self.capacity} are used"
         return None
 
 

@@ -15,10 +15,18 @@ MEMORY_MB = os_resource_classes.MEMORY_MB
 DISK_GB = os_resource_classes.DISK_GB
 VGPU = os_resource_classes.VGPU
 
+#: most characters of a name
+MOST_NAME = 255
+
 _CUSTOM = re.compile(r"CUSTOM_[A-Z0-9_]{1,248}")
 _NAME = re.compile(r"[A-Z0-9_]{1,255}")
 
 STANDARD_CLASSES: tuple[str, ...] = tuple(os_resource_classes.STANDARDS)
+
+
+def class_order(name: str) -> tuple[int, str]:
+    """Sorts resource classes as Placement lists them: the standard ones in their order, then the custom ones by name."""
+    return (STANDARD_CLASSES.index(name) if name in STANDARD_CLASSES else len(STANDARD_CLASSES), name)
 
 
 @functools.cache

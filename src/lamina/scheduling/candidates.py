@@ -4,8 +4,11 @@ Rules (Placement API reference, "Allocation candidates"; Placement usage guide, 
 
 - A group with a suffix takes all it asks from one provider. The group without takes each class from one provider
   anywhere in the tree; the providers it uses have the required traits together, and none has a forbidden one.
-- In the group without a suffix, an aggregate of a root counts for all of its tree; in the others for the root alone.
+- In the group without a suffix, an aggregate of a root counts for all of its tree, and a forbidden one for what is shared with
+  the tree too; in the others for the root alone.
 - A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree with a provider in one of its aggregates.
+- ``in_tree`` of the group without a suffix names the tree itself, and nothing that is shared from elsewhere serves the group.
+  That of another group names the tree of its one provider, which may be shared.
 - ``isolate`` gives every suffixed group a provider of its own, one that asks for no resources included.
 - One provider of a ``same_subtree`` set is an ancestor of all the others, or the only one.
 
@@ -17,6 +20,8 @@ providers only one is given, so that eight equal groups on eight GPUs are one ca
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
@@ -31,6 +36,8 @@ SHARES = os_traits.MISC_SHARES_VIA_AGGREGATE
 #: dead ends after which a tree is given up when no candidate came between: eight groups on sixteen GPUs stay far below,
 #: and a request made to be hard (packing bins is) cannot hold a worker
 MOST_DEAD_ENDS = 20_000
+#: ways to let interchangeable groups change places that `permuted` gives: those of four groups
+MOST_PERMUTATIONS = 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,11 +114,14 @@ def _shared_with(world: World, tree: ProviderTree) -> tuple[Provider, ...]:
 
 
 def _of_tree(world: World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
-    if _root_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
+    if _tree_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
         yield from _Search(tree, request, slots).run()
 
 
-def _root_refuses(tree: ProviderTree, request: CandidateRequest) -> str | None:
+def _tree_refuses(tree: ProviderTree, request: CandidateRequest) -> str | None:
+    for group in request.groups:
+        if not group.suffix and group.in_tree is not None and all(p.id != group.in_tree for p in tree.providers):
+            return f"it is not the tree of {group.in_tree}"
     missing = sorted(request.root_required - tree.root.traits)
     if missing:
         return f"the root provider has no trait {', '.join(missing)}"
@@ -125,7 +135,7 @@ def _slots(world: World, tree: ProviderTree, request: CandidateRequest) -> list[
     slots: list[_Slot] = []
     for group in request.groups:
         for piece in pieces(group):
-            choices = tuple(p for p in reachable if _refuses(world, group, piece, p) is None)
+            choices = tuple(p for p in reachable if _refuses(world, tree, group, piece, p) is None)
             if not choices:
                 return None
             slots.append(_Slot(group, piece, choices))
@@ -156,8 +166,8 @@ def _with_twins(slots: list[_Slot], request: CandidateRequest) -> list[_Slot]:
     return slots
 
 
-def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
-    """Why a provider cannot serve a slot all by itself, or None. The first rule broken is told."""
+def _refuses(world: World, tree: ProviderTree, group: RequestGroup, piece: Mapping[str, int], provider: Provider) -> str | None:
+    """Why a provider cannot serve a slot of `tree` all by itself, or None. The first rule broken is told."""
     for name, amount in sorted(piece.items()):
         refused = provider.refuses(name, amount)
         if refused is not None:
@@ -173,15 +183,44 @@ def _refuses(world: World, group: RequestGroup, piece: Mapping[str, int], provid
         for choice in group.required:
             if not choice & provider.traits:
                 return f"{provider.name} has no trait {' or '.join(sorted(choice))}"
-    members = [provider.aggregates]
-    if not group.suffix and (group.member_of or group.not_member_of):
-        root = world.root_of(provider.id)
-        members += [root.aggregates] if root is not None else []
-    if not any(all(choice & aggregates for choice in group.member_of) for aggregates in members):
+    members = [provider.aggregates] if group.suffix else [provider.aggregates, tree.root.aggregates]
+    own = members if provider.root_id == tree.root.id else members[:1]
+    if not any(all(choice & aggregates for choice in group.member_of) for aggregates in own):
         return f"{provider.name} is not a member of the aggregates asked for"
     if any(group.not_member_of & aggregates for aggregates in members):
         return f"{provider.name} is a member of a forbidden aggregate"
     return None
+
+
+def permuted(found: Iterable[Candidate], request: CandidateRequest) -> Iterator[Candidate]:
+    """The candidates with every way to let interchangeable groups change places, each candidate's own way first.
+
+    Where there are more ways than `MOST_PERMUTATIONS` the candidates stay as they are.
+    """
+    chains = _interchangeable(request)
+    if not chains or math.prod(math.factorial(len(chain)) for chain in chains) > MOST_PERMUTATIONS:
+        yield from found
+        return
+    for one in found:
+        ways = [dict.fromkeys(itertools.permutations([one.mappings[suffix] for suffix in chain])) for chain in chains]
+        for way in itertools.product(*ways):
+            changed = {suffix: ids for chain, places in zip(chains, way, strict=True) for suffix, ids in zip(chain, places, strict=True)}
+            yield dataclasses.replace(one, mappings={**one.mappings, **changed})
+
+
+def _interchangeable(request: CandidateRequest) -> list[list[str]]:
+    """The suffixes of groups that differ by nothing else, two or more together."""
+    tied = frozenset().union(*request.same_subtree)
+    chains: list[list[RequestGroup]] = []
+    for group in request.groups:
+        if not group.suffix or group.suffix in tied:
+            continue
+        chain = next((chain for chain in chains if dataclasses.replace(chain[0], suffix=group.suffix) == group), None)
+        if chain is None:
+            chains.append([group])
+        else:
+            chain.append(group)
+    return [[group.suffix for group in chain] for chain in chains if len(chain) > 1]
 
 
 class _Search:
@@ -292,7 +331,7 @@ class _Search:
 
 def why_not(tree: ProviderTree, request: CandidateRequest) -> str:
     """A sentence for a person on why `tree`, by itself, has no candidate."""
-    refused = _root_refuses(tree, request)
+    refused = _tree_refuses(tree, request)
     if refused is not None:
         return refused
     world = AllTrees([tree])
@@ -316,7 +355,7 @@ def _why_none(world: World, tree: ProviderTree, group: RequestGroup, piece: Mapp
     having = [p for p in tree.providers if piece.keys() <= p.inventories.keys()]
     if not having:
         return f"no provider has all of {', '.join(sorted(piece))}"
-    reasons = [_refuses(world, group, piece, p) for p in having]
+    reasons = [_refuses(world, tree, group, piece, p) for p in having]
     if None in reasons:
         return None
     more = f" (and {len(reasons) - 3} more providers refuse)" if len(reasons) > 3 else ""

@@ -107,7 +107,7 @@ def release(tx: sa.Connection, consumer_id: str, *, now: float) -> None:
     """Give back all that a consumer holds: its allocations, its vGPU records; the inventories follow."""
     held = hosts.select_vgpus(tx, vgpus_table.c.consumer_id == consumer_id)
     hosts.delete_vgpus(tx, [v.uuid for v in held])
-    allocations.remove(tx, consumer_id, now=now)
+    allocations.remove(tx, consumer_id)
     for record in hosts.gpus_of_providers(tx, {v.provider_id for v in held}).values():
         follow_layout(tx, record, now)
 

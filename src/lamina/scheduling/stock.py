@@ -271,15 +271,20 @@ class Stock:
         return self._per_tree(could)
 
     def _members(self, group: RequestGroup) -> Mask:
-        """The rows that are where ``member_of`` wants them; without a suffix, a root's aggregates are its tree's too."""
+        """The rows that may be where ``member_of`` wants them; without a suffix, a root's aggregates are its tree's too.
+
+        A row that shares may serve any root's tree, and only its own aggregates speak against it.
+        """
         wanted: Mask = np.ones(self._rows, np.bool_)
         for choice in group.member_of:
             wanted &= self._any(self._aggregates, choice)
         unwanted = self._any(self._aggregates, group.not_member_of)
         if not group.suffix:
-            of_root = self._root_rows[self._slots]
+            of_root, sharing = self._root_rows[self._slots], list(self._sharing)
+            shared = unwanted[sharing]
             wanted |= wanted[of_root]
             unwanted |= unwanted[of_root]
+            unwanted[sharing] = shared
         return wanted & ~unwanted
 
     def _any(self, marks: Mapping[str, Mask], names: Iterable[str]) -> Mask:

@@ -154,17 +154,19 @@ def replace_many(
     for replacement in replacements:
         _must_be_at(replacement, before.get(replacement.consumer_id))
     freed = _sum(consumer.allocations for consumer in before.values())
-    touched = sorted(freed.keys() | {provider_id for r in replacements for provider_id in r.allocations})
+    touched = freed.keys() | {provider_id for r in replacements for provider_id in r.allocations}
     known = known or {}
-    unknown = [provider_id for provider_id in touched if provider_id not in known]
+    unknown = sorted(touched - known.keys())
     if unknown:
         known = {**known, **providers.stock(tx, unknown)}
     for replacement in replacements:
         _must_exist(replacement, known)
     _must_fit(replacements, known, freed)
 
-    for provider_id in touched:
+    raised = _raised(replacements, before)
+    for provider_id in raised:
         providers.bump_generation(tx, provider_id, known[provider_id].generation, now, What.USAGE)
+    providers.note_freed(tx, touched.difference(raised))
     if before:
         tx.execute(sa.delete(allocations).where(allocations.c.consumer_id.in_(before)))
     for replacement in sorted(replacements, key=lambda r: r.consumer_id):
@@ -184,10 +186,23 @@ def reshape(
     `providers.set_inventories` do.
     """
     for provider, wanted in shapes:
+        if not wanted:
+            continue
         providers.set_inventories(tx, provider, {**provider.inventories, **wanted}, now=now)
     replace_many(tx, replacements, now=now)
     for provider, wanted in shapes:
         providers.set_inventories(tx, providers.get(tx, provider.id), wanted, now=now)
+
+
+def _raised(replacements: Sequence[Replacement], before: Mapping[str, Consumer]) -> list[str]:
+    """The providers whose generations rise, in the order of their ids: those that are allocated of, and those of a consumer that
+    is emptied. A provider that is only given back keeps its generation, as in Placement.
+    """
+    raised: set[str] = set()
+    for replacement in replacements:
+        emptied = None if replacement.allocations else before.get(replacement.consumer_id)
+        raised |= emptied.allocations.keys() if emptied else replacement.allocations.keys()
+    return sorted(raised)
 
 
 def _must_be_at(replacement: Replacement, consumer: Consumer | None) -> None:
@@ -228,7 +243,9 @@ def _must_fit(replacements: Sequence[Replacement], known: Mapping[str, Provider]
                 what = f"'{name}' on resource provider '{provider_id}'"
                 if inventory is None:
                     raise Conflict(f"Unable to allocate inventory: Inventory for {what} does not exist.")
-                refused = inventory.refuses(amount, used)
+                # less than before is no worse than before, where an inventory has become smaller than what is held of it
+                less = used + amount <= provider.used.get(name, 0)
+                refused = inventory.misfit(amount) if less else inventory.refuses(amount, used)
                 if refused is not None:
                     raise Conflict(
                         f"Unable to allocate inventory: Unable to create allocation for {what}. "
@@ -272,12 +289,14 @@ def _insert_consumer(tx: sa.Connection, row: Mapping[str, str]) -> None:
         raise ConcurrentUpdate(f"consumer generation conflict: {row['id']} was made by somebody else just now") from error
 
 
-def remove(tx: sa.Connection, consumer_id: str, *, now: float) -> bool:
+def remove(tx: sa.Connection, consumer_id: str) -> bool:
     """Give back all that a consumer holds; whether there was any. Raises `ConcurrentUpdate`."""
-    before = of_consumer(tx, consumer_id)
+    before = find(tx, [consumer_id], lock=True).get(consumer_id)
     if before is None:
         return False
-    replace(tx, consumer_id, {}, project_id=before.project_id, user_id=before.user_id, consumer_type=before.type, now=now)
+    providers.note_freed(tx, before.allocations)
+    tx.execute(sa.delete(allocations).where(allocations.c.consumer_id == consumer_id))
+    _write(tx, Replacement(consumer_id, {}, before.project_id, before.user_id), before)
     return True
 
 

@@ -22,6 +22,7 @@ from lamina.model.errors import (
     ProviderInUse,
 )
 from lamina.model.providers import Inventory, Provider, ProviderTree, trees_of
+from lamina.model.resources import class_order
 from lamina.store import tree_changes
 from lamina.store.tables import allocations, gpus, hosts, inventories, provider_aggregates, provider_traits, providers
 from lamina.store.tree_changes import What
@@ -178,6 +179,13 @@ def bump_generation(tx: sa.Connection, provider_id: str, expected: int, now: flo
     return expected + 1
 
 
+def note_freed(tx: sa.Connection, provider_ids: Iterable[str]) -> None:
+    """Say that less is held of these providers, their generations as they are: a claim that did not see it was too careful."""
+    wanted = list(provider_ids)
+    if wanted:
+        tree_changes.note(tx, tx.scalars(sa.select(providers.c.root_id).where(providers.c.id.in_(wanted)).distinct()), What.USAGE)
+
+
 def create(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | None, now: float) -> None:
     """Raises `BadRequest` where the parent does not exist, `AlreadyExists` where the name or the id is taken."""
     taken = tx.execute(sa.select(providers.c.id).where((providers.c.id == provider_id) | (providers.c.name == name))).first()
@@ -272,7 +280,7 @@ def set_inventories(tx: sa.Connection, provider: Provider, wanted: Mapping[str, 
     """
     generation = bump_generation(tx, provider.id, provider.generation, now)
     gone = provider.inventories.keys() - wanted.keys()
-    held = sorted(name for name in gone if provider.used.get(name, 0))
+    held = sorted((name for name in gone if provider.used.get(name, 0)), key=class_order)
     if held:
         raise InventoryInUse(f"Inventory for '{', '.join(held)}' on resource provider '{provider.id}' in use.")
     if gone:

@@ -46,7 +46,7 @@ class Names:
     def create(self, tx: sa.Connection, name: str) -> None:
         """Make a custom name, already parsed. Raises `AlreadyExists`."""
         if not self.ensure(tx, name):
-            raise AlreadyExists(f"{self.word.capitalize()} already exists: {name}.")
+            raise AlreadyExists(f"Conflicting {self.word} already exists: {name}.")
 
     def ensure(self, tx: sa.Connection, name: str) -> bool:
         """Make a custom name exist; whether it is new."""
@@ -63,7 +63,8 @@ class Names:
     def rename(self, tx: sa.Connection, name: str, wanted: str) -> None:
         """Call a custom name otherwise, wherever it is used. Raises `NotFound`, `BadRequest`, `AlreadyExists`."""
         self._must_be_custom(tx, name, "update")
-        self.create(tx, wanted)
+        if not self.ensure(tx, wanted):
+            raise AlreadyExists(f"{self.word.capitalize()} already exists: {wanted}.")
         for column in self.holders:
             having = sa.select(column.table.c.provider_id).where(column == name)
             tree_changes.note(tx, tx.scalars(sa.select(providers.c.root_id).where(providers.c.id.in_(having)).distinct()), What.SHAPE)

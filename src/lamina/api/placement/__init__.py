@@ -1,7 +1,6 @@
 """The Placement API, microversions 1.0 to 1.39 (source: Placement API reference and its version history).
 
-Where it differs from OpenStack's: equal groups of a candidate request are not permuted, and freeing an allocation
-raises the generation of its provider as making one does.
+What differs from OpenStack's is in docs/api.md, and held to it by ``make compat``.
 """
 
 from __future__ import annotations

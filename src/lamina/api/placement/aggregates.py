@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,8 +23,8 @@ class Aggregates(msgspec.Struct, forbid_unknown_fields=True):
     resource_provider_generation: int
 
 
-def _shown(request: Request, provider: Provider) -> Reply:
-    plain: dict[str, Any] = {"aggregates": sorted(provider.aggregates)}
+def _shown(request: Request, provider: Provider, aggregates: Sequence[str]) -> Reply:
+    plain: dict[str, Any] = {"aggregates": aggregates}
     if at_least(request, 19):
         plain["resource_provider_generation"] = provider.generation
     return reply(request, plain, modified=provider.updated_at)
@@ -32,18 +33,21 @@ def _shown(request: Request, provider: Provider) -> Reply:
 def show(request: Request) -> Reply:
     """GET /resource_providers/{uuid}/aggregates."""
     with request.plane.db.read() as tx:
-        return _shown(request, of_path(tx, request))
+        provider = of_path(tx, request)
+    return _shown(request, provider, sorted(provider.aggregates))
 
 
 def replace(request: Request) -> Reply:
     """PUT /resource_providers/{uuid}/aggregates."""
+    with request.plane.db.read() as tx:
+        of_path(tx, request)
     generation = None
     if at_least(request, 19):
         said = body(request, Aggregates)
         generation, listed = said.resource_provider_generation, said.aggregates
     else:
         listed = body(request, list[str])
-    wanted = frozenset(_aggregate(text) for text in listed)
+    wanted = list(dict.fromkeys(_aggregate(text) for text in listed))
     if len(listed) > MOST_LISTED:
         raise BadRequest(f"JSON does not validate: aggregates: {len(listed)} are more than {MOST_LISTED}")
     if len(wanted) < len(listed):
@@ -55,8 +59,8 @@ def replace(request: Request) -> Reply:
                 f"The resource provider's generation already changed: actual {provider.generation}, given {generation}. "
                 "Please read it again and retry."
             )
-        providers.set_aggregates(tx, provider, wanted, raise_generation=generation is not None, now=request.plane.clock.now())
-        return _shown(request, of_path(tx, request))
+        providers.set_aggregates(tx, provider, frozenset(wanted), raise_generation=generation is not None, now=request.plane.clock.now())
+        return _shown(request, of_path(tx, request), wanted)
 
 
 def _aggregate(text: str) -> str:

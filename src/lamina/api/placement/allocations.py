@@ -116,7 +116,7 @@ def delete(request: Request) -> Reply:
     """DELETE /allocations/{consumer_uuid}."""
     consumer_id = _consumer_id(request)
     with request.plane.db.write() as tx:
-        if not allocations.remove(tx, consumer_id, now=request.plane.clock.now()):
+        if not allocations.remove(tx, consumer_id):
             raise NotFound(f"No allocations for consumer '{consumer_id}'")
     return Reply(204)
 

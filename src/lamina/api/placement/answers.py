@@ -7,7 +7,6 @@ Source: Placement API reference, "Errors" and "REST API Version History". Microv
 from __future__ import annotations
 
 import email.utils
-import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -15,14 +14,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from lamina.api.routing import ADMIN, Handler, Microversions, Reply, Request, Route, Version
+from lamina.api.placement.schema_words import in_words_of_json_schema
+from lamina.api.routing import PROJECT_ADMIN, Handler, Microversions, Reply, Request, Route, Version
 from lamina.model import errors
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, UnsupportedMedia
 
 T = TypeVar("T")
 
 PREFIX = "/placement"
-MICROVERSIONS = Microversions("placement", Version(1, 0), Version(1, 39))
+MICROVERSIONS = Microversions("placement", Version(1, 0), Version(1, 39), vary="openstack-api-version")
 #: most traits, aggregates, inventories, providers or consumers that one body lists
 MOST_LISTED = 1000
 UNDEFINED = "placement.undefined_code"
@@ -40,29 +40,6 @@ class UnknownProvider(BadRequest):
     """A body that speaks of a provider that does not exist."""
 
     code = "placement.resource_provider.not_found"
-
-
-#: msgspec's words, those that users of Placement look for, and the keyword of JSON Schema that was broken
-_WORDS = tuple(
-    (re.compile(said), told, keyword)
-    for said, told, keyword in (
-        (r"Object contains unknown field `(.*?)`", r"Additional properties are not allowed ('\1' was unexpected)", "additionalProperties"),
-        (r"Object missing required field `(.*?)`", r"'\1' is a required property", "required"),
-        (r"Expected `str` of length <= (\d+)", r"a string is longer than \1", "maxLength"),
-        (r"Expected `str` of length >= (\d+)", r"a string is shorter than \1", "minLength"),
-        (r"Expected `array` of length >= 1", "a list should be non-empty", "minItems"),
-        (r"Expected `object` of length >= 1", "an object should be non-empty", "minProperties"),
-        (r"Expected `(?:int|float)` <= (\S+)", r"a number is greater than the maximum of \1", "maximum"),
-        (r"Expected `(?:int|float)` >= (\S+)", r"a number is less than the minimum of \1", "minimum"),
-    )
-)
-
-
-def _in_placements_words(text: str) -> str:
-    for said, told, keyword in _WORDS:
-        if said.search(text):
-            return f"{said.sub(told, text)}. Failed validating '{keyword}' in schema"
-    return text
 
 
 class BadValue(BadRequest):
@@ -100,9 +77,12 @@ def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
 
 
 def route(method: str, path: str, handler: Handler, rule: str, *, since: int = 0, until: int | None = None) -> Route:
-    """A route of this API for admins, its answers and bodies JSON; `since` and `until` are minor versions."""
+    """A route of this API, its answers and bodies JSON; `since` and `until` are minor versions.
+
+    It is for admins of a project: Placement's rules have no use for a token of the whole system.
+    """
     last = None if until is None else Version(1, until)
-    return Route(method, path, _guarded(handler), f"placement:{rule}", ADMIN, since=Version(1, since), until=last)
+    return Route(method, path, _guarded(handler), f"placement:{rule}", PROJECT_ADMIN, since=Version(1, since), until=last)
 
 
 def _guarded(handler: Handler) -> Callable[[Request], Reply]:
@@ -132,7 +112,7 @@ def body(request: Request, model: type[T]) -> T:
     try:
         return msgspec.convert(plain, model)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"JSON does not validate: {_in_placements_words(str(error))}") from error
+        raise BadRequest(f"JSON does not validate: {in_words_of_json_schema(str(error), plain)}") from error
 
 
 def at_least(request: Request, minor: int) -> bool:

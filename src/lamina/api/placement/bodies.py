@@ -104,7 +104,7 @@ def _must_match(request: Request, said: Allocations) -> None:
             raise BadRequest(f"JSON does not validate: '{name}' is a required property")
     if not isinstance(said.mappings, UnsetType):
         if not said.mappings:
-            raise BadRequest("JSON does not validate: mappings: {} does not have enough properties")
+            raise BadRequest("JSON does not validate: mappings: {} should be non-empty")
         for provider_ids in said.mappings.values():
             for provider_id in provider_ids:
                 ids.parse_uuid(provider_id, "JSON does not validate: mappings")
@@ -128,4 +128,4 @@ def _consumer_type(text: str) -> str:
     try:
         return resources.parse_resource_class(text)
     except BadRequest as error:
-        raise BadRequest(f"JSON does not validate: consumer_type: {text[:80]!r}: upper-case letters, digits and '_'") from error
+        raise BadRequest(f"JSON does not validate: {text[:80]!r} does not match '^[A-Z0-9_]+$', which a consumer_type does") from error

@@ -13,6 +13,7 @@ from lamina.api.routing import Reply, Request
 from lamina.model.errors import BadRequest
 from lamina.model.providers import Candidate
 from lamina.model.requests import MOST_GROUPS, CandidateRequest, RequestGroup
+from lamina.scheduling.candidates import permuted
 
 #: most candidates of one answer, whatever the caller's limit
 MOST_CANDIDATES = 1000
@@ -37,6 +38,8 @@ def index(request: Request) -> Reply:
     found = request.plane.index.candidates(wanted)
     if not at_least(request, 29):
         found = (one for one in found if _flat(request, one))
+    if at_least(request, 34):
+        found = permuted(found, wanted)
     kept = list(itertools.islice(found, limit))
     plain = {
         "allocation_requests": [_shown(request, one) for one in kept],
@@ -56,7 +59,8 @@ def _limit(request: Request) -> int:
     if text is None:
         return MOST_CANDIDATES
     if not re.fullmatch(r"[1-9][0-9]*", text):
-        raise BadRequest(f"Invalid query string parameters: limit: {text[:80]!r} is not a whole number from 1 on")
+        what = f"limit: {text[:80]!r} is not a whole number from 1 on"
+        raise BadRequest(f"Invalid query string parameters: {what}. Failed validating 'pattern'")
     return MOST_CANDIDATES if len(text) > 9 else min(int(text), MOST_CANDIDATES)
 
 
@@ -66,20 +70,17 @@ def parse(request: Request) -> CandidateRequest:
     together = tuple(_subtree(value) for value in request.values("same_subtree"))
     groups = tuple(_group(request, suffix) for suffix in suffixes)
     _must_ask(request, groups, frozenset().union(*together))
-    root_required, root_forbidden = queries.traits(request, "root_required") if _once(request, "root_required") else ((), frozenset())
+    queries.single(request, "root_required")
+    root_required, root_forbidden = queries.possible_traits(request, "root_required")
     if any(len(choice) > 1 for choice in root_required):
         raise BadValue("root_required does not take 'in:'")
     return CandidateRequest(
         groups=groups,
-        group_policy=_policy(request, sum(1 for g in groups if g.suffix and g.resources)),
+        group_policy=_policy(request, sum(1 for g in groups if g.suffix)),
         same_subtree=together,
         root_required=frozenset().union(*root_required),
         root_forbidden=root_forbidden,
     )
-
-
-def _once(request: Request, name: str) -> bool:
-    return queries.single(request, name) is not None
 
 
 def _suffixes(request: Request) -> list[str]:
@@ -108,7 +109,7 @@ def _suffixes(request: Request) -> list[str]:
 def _group(request: Request, suffix: str) -> RequestGroup:
     asked = queries.single(request, f"resources{suffix}")
     in_tree = queries.single(request, f"in_tree{suffix}")
-    required, forbidden = queries.traits(request, f"required{suffix}")
+    required, forbidden = queries.possible_traits(request, f"required{suffix}")
     member_of, not_member_of = queries.aggregates(request, f"member_of{suffix}")
     return RequestGroup(
         suffix=suffix,

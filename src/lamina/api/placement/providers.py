@@ -12,7 +12,7 @@ from lamina.api.placement import queries
 from lamina.api.placement.answers import at_least, body, path_to, reply, route
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
-from lamina.model.errors import BadRequest
+from lamina.model.errors import BadRequest, NotFound
 from lamina.model.providers import Provider
 from lamina.store import providers
 from lamina.store.providers import UNCHANGED, Filter
@@ -80,7 +80,7 @@ def create(request: Request) -> Reply:
     """POST /resource_providers: 201 without a body, from 1.20 200 with the provider."""
     new = body(request, NewProvider)
     parent_id = _parent(request, new.parent_provider_uuid)
-    provider_id = ids.new_uuid() if isinstance(new.uuid, UnsetType) else ids.parse_uuid(new.uuid, "uuid")
+    provider_id = ids.new_uuid() if isinstance(new.uuid, UnsetType) else _uuid(new.uuid)
     with request.plane.db.write() as tx:
         providers.create(
             tx, provider_id, new.name, parent_id=None if isinstance(parent_id, UnsetType) else parent_id, now=request.plane.clock.now()
@@ -90,6 +90,12 @@ def create(request: Request) -> Reply:
     if at_least(request, 20):
         return reply(request, shown(request, made), modified=made.updated_at, location=location)
     return reply(request, status=201, location=location)
+
+
+def _uuid(said: str) -> str:
+    if not ids.is_uuid(said):
+        raise BadRequest(f"JSON does not validate: {said[:80]!r} is not a 'uuid'. Failed validating 'format' in schema at 'uuid'")
+    return ids.parse_uuid(said)
 
 
 def _parent(request: Request, said: str | UnsetType | None) -> str | UnsetType | None:
@@ -131,7 +137,11 @@ def change(request: Request) -> Reply:
 def delete(request: Request) -> Reply:
     """DELETE /resource_providers/{uuid}."""
     with request.plane.db.write() as tx:
-        providers.delete(tx, of_path(tx, request).id)
+        try:
+            provider = of_path(tx, request)
+        except NotFound as error:
+            raise NotFound(f"{error.message} for delete") from error
+        providers.delete(tx, provider.id)
     return Reply(204)
 
 

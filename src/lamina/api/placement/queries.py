@@ -91,13 +91,19 @@ def traits(request: Request, name: str) -> Wanted:
                 forbidden.add(_trait(request, name, value, word.strip()[1:]))
             else:
                 required.append(frozenset({_trait(request, name, value, word)}))
+    return tuple(required), frozenset(forbidden)
+
+
+def possible_traits(request: Request, name: str) -> Wanted:
+    """As `traits`. Raises `BadRequest` where a trait is both required and forbidden; a listing of providers just has none then."""
+    required, forbidden = traits(request, name)
     for choice in required:
         if choice <= forbidden:
             told = ", ".join(sorted(choice))
             if name == "root_required":
                 raise BadValue(f"Conflicting required and forbidden traits found in root_required: {told}")
             raise BadRequest(f"Conflicting required and forbidden traits found in the following traits keys: {name}: ({told})")
-    return tuple(required), frozenset(forbidden)
+    return required, forbidden
 
 
 def _trait(request: Request, name: str, value: str, word: str) -> str:

@@ -49,7 +49,8 @@ def _custom(text: str) -> str:
     try:
         return resources.parse_custom_class(text)
     except BadRequest as error:
-        raise BadRequest(f"JSON does not validate: {error.message}") from error
+        keyword = "maxLength" if len(text) > resources.MOST_NAME else "pattern"
+        raise BadRequest(f"JSON does not validate: {error.message}. Failed validating '{keyword}'") from error
 
 
 def rename(request: Request) -> Reply:

@@ -48,7 +48,8 @@ def index(request: Request) -> Reply:
 def _owner(request: Request, name: str) -> str | None:
     value = queries.single(request, name)
     if value is not None and not 1 <= len(value) <= 255:
-        raise BadRequest(f"Invalid query string parameters: {name} has 1 to 255 characters")
+        keyword = "maxLength" if value else "minLength"
+        raise BadRequest(f"Invalid query string parameters: {name} has 1 to 255 characters. Failed validating '{keyword}'")
     return value
 
 

@@ -70,14 +70,14 @@ def test_limits_traits_trees_aggregates_and_roots_narrow_it(tree: Call) -> None:
 def test_groups_are_isolated_or_not(tree: Call) -> None:
     two = "resources1=VGPU:1&resources2=VGPU:1&group_policy="
     isolated = asked(tree, two + "isolate")["allocation_requests"]
-    assert [one["mappings"] for one in isolated] == [{"1": [GPU1], "2": [GPU2]}]
-    assert len(asked(tree, two + "none")["allocation_requests"]) == 3
+    assert [one["mappings"] for one in isolated] == [{"1": [GPU1], "2": [GPU2]}, {"1": [GPU2], "2": [GPU1]}]
+    assert len(asked(tree, two + "none")["allocation_requests"]) == 4
 
 
 def test_a_group_without_resources_pins_a_subtree(tree: Call) -> None:
     tree("PUT", "/traits/CUSTOM_A")
     tree("PUT", f"/resource_providers/{GPU2}/traits", {"resource_provider_generation": 1, "traits": ["CUSTOM_A"]})
-    found = asked(tree, "resources_v=VGPU:1&required_top=CUSTOM_A&same_subtree=_v,_top")
+    found = asked(tree, "resources_v=VGPU:1&required_top=CUSTOM_A&same_subtree=_v,_top&group_policy=none")
     assert [one["mappings"] for one in found["allocation_requests"]] == [{"_top": [GPU2], "_v": [GPU2]}]
 
 

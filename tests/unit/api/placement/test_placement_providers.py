@@ -114,7 +114,6 @@ def test_a_listing_is_filtered(tree: Call) -> None:
         ("required=", "1.39"),
         ("required=!HW_CPU_X86_AVX", "1.21"),
         ("required=in:HW_CPU_X86_AVX", "1.38"),
-        ("required=HW_CPU_X86_AVX&required=!HW_CPU_X86_AVX", "1.39"),
         (f"member_of={HOST},{GPU1}", "1.39"),
         (f"member_of=!{HOST}", "1.31"),
         (f"member_of={HOST}&member_of={GPU1}", "1.23"),
