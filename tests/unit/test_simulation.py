@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-CUTTINGS = {
+CUTTINGS: dict[str, Callable[[trace.Trace], trace.Cutting]] = {
     "thousandths": lambda read: trace.ByThousandths.of(read),
     "same-size": lambda _read: trace.ByTypes.of("nvidia-a10", Partitioning.SAME_SIZE),
     "mixed-size": lambda _read: trace.ByTypes.of("nvidia-a10", Partitioning.MIXED_SIZE),

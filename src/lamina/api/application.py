@@ -26,7 +26,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route as HttpRoute
 from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from lamina.api.authentication import by_token
 from lamina.api.policy import Policy
@@ -56,12 +56,12 @@ class MethodNotAllowed(LaminaError):
     status = 405
 
 
-def application(plane: ControlPlane, rooms: Iterable[Room]) -> ASGIApp:
+def application(plane: ControlPlane, rooms: Iterable[Room]) -> House:
     """Mount the rooms. Raises ValueError when a route has no rule: nothing is served that policy cannot name."""
     rooms = tuple(rooms)
     served = _Served(plane, Policy(route for room in rooms for route in room.routes), anyio.CapacityLimiter(WORKERS))
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
-    return _House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
+    return House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
 
 
 def _router(served: _Served, room: Room) -> Router:
@@ -76,7 +76,7 @@ def _router(served: _Served, room: Room) -> Router:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _House:
+class House:
     """Sends a request to the room it is for, before any of a room's many paths are looked at."""
 
     rooms: Sequence[tuple[str, Router]]

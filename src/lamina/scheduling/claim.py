@@ -116,6 +116,7 @@ def follow_layout(tx: sa.Connection, record: GpuRecord, now: float) -> None:
     """Make a GPU provider's inventory and type traits what its layout says; the operator's own traits stay."""
     if record.provider_id is None:
         return
+    own_providers.lock(tx, record.provider_id)  # so that of two who change a layout the second sees what the first has done
     layout = hosts.layout(tx, record)
     inventory = capacity.gpu_inventory(record.gpu, layout)
     own_providers.set_inventories(tx, record.provider_id, {record.gpu.resource_class: inventory} if inventory else {}, now=now)

@@ -25,6 +25,11 @@ def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
         tree_changes.note(tx, [parent_id or provider_id], What.SHAPE)
 
 
+def lock(tx: sa.Connection, provider_id: str) -> None:
+    """Have a provider stay as it is to the end of the transaction, for everybody else."""
+    tx.execute(sa.select(providers.c.id).where(providers.c.id == provider_id).with_for_update())
+
+
 def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
     """Remove a provider on which nothing is allocated; whether it is gone."""
     if tx.scalar(sa.select(sa.func.count()).where(allocations.c.provider_id == provider_id)):
