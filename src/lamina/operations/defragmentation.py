@@ -29,7 +29,7 @@ def plan(plane: ControlPlane, room_for: tuple[Flavor, int] | None, *, most_moves
     Moved are servers at rest that nobody has locked, of hosts that answer. Nothing is changed by planning.
     """
     policy = plane.settings.policy
-    goal = RoomFor(Wanted(room_for[0].request), room_for[0].policy or policy, room_for[1]) if room_for is not None else Lower()
+    goal = RoomFor(room_for[0].request, room_for[0].policy or policy, room_for[1]) if room_for is not None else Lower()
     with plane.db.read() as tx:
         down = hosts.silent(tx, plane.clock.now() - plane.settings.service_down)
         fleet = snapshots.load(tx)

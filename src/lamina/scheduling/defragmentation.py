@@ -58,9 +58,9 @@ class Movable:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoomFor:
-    """The goal that `count` servers can be placed which want this."""
+    """The goal that `count` servers can be placed which ask for this."""
 
-    wanted: Wanted
+    request: CandidateRequest
     policy: PolicyName
     count: int
 
@@ -188,7 +188,7 @@ class _Host:
             return -self._field.useless()[0]
         fits = 0
         while fits < self._goal.count:
-            choice = self.choice(snapshot, self._goal.wanted, self._goal.policy)
+            choice = self.choice(snapshot, Wanted(self._goal.request), self._goal.policy)
             if choice is None:
                 break
             snapshot = occupied(snapshot, choice.candidate.allocations, choice.placed)
@@ -285,19 +285,28 @@ class _Search:
                 yield _Departure(tuple(group[:count]), self._relief(root_id, group[:count]))
 
     def _making_room(self, root_id: str) -> Iterator[_Departure]:
-        """For each GPU the fewest servers without which one more fits: its own first, then the host's others."""
+        """Fewest servers without which one more fits: each of a GPU's alone, and its largest, or smallest, before the host's others."""
         everybody = self._movables[root_id]
         if self._relief(root_id, everybody) <= 0:
             return
+        found: list[tuple[Movable, ...]] = []
         for group in self._by_gpu(root_id) or [[]]:
-            order = [*group, *(m for m in everybody if m not in group)]
-            enough = next(n for n in range(1, len(order) + 1) if n == len(order) or self._relief(root_id, order[:n]) > 0)
-            needed = order[:enough]
-            for server in order[:enough]:
-                others = [m for m in needed if m is not server]
-                if others and self._relief(root_id, others) > 0:
-                    needed = others
-            yield _Departure(tuple(needed), self._relief(root_id, needed))
+            others = [m for m in everybody if m not in group]
+            for order in (group + others, group[::-1] + others[::-1]):
+                found.append(self._needed(root_id, order))
+            found += [(server,) for server in group if self._relief(root_id, [server]) > 0]
+        for servers in {tuple(m.server_id for m in group): group for group in found}.values():
+            yield _Departure(servers, self._relief(root_id, servers))
+
+    def _needed(self, root_id: str, order: Sequence[Movable]) -> tuple[Movable, ...]:
+        """Of the first in `order` without whom one more fits those who cannot stay; without all of `order` it does."""
+        enough = next(n for n in range(1, len(order) + 1) if n == len(order) or self._relief(root_id, order[:n]) > 0)
+        needed = list(order[:enough])
+        for server in order[:enough]:
+            others = [m for m in needed if m is not server]
+            if others and self._relief(root_id, others) > 0:
+                needed = others
+        return tuple(sorted(needed, key=lambda m: m.server_id))
 
     def _by_gpu(self, root_id: str) -> list[list[Movable]]:
         """The movable servers of each GPU of a host, the largest first."""
