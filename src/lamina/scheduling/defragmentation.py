@@ -292,8 +292,7 @@ class _Search:
         found: list[tuple[Movable, ...]] = []
         for group in self._by_gpu(root_id) or [[]]:
             others = [m for m in everybody if m not in group]
-            for order in (group + others, group[::-1] + others[::-1]):
-                found.append(self._needed(root_id, order))
+            found += [self._needed(root_id, order) for order in (group + others, group[::-1] + others[::-1])]
             found += [(server,) for server in group if self._relief(root_id, [server]) > 0]
         for servers in {tuple(m.server_id for m in group): group for group in found}.values():
             yield _Departure(servers, self._relief(root_id, servers))
