@@ -279,10 +279,11 @@ class _Search:
         return self._one.figure(_without(self._at(root_id), servers)) - self._figures[root_id]
 
     def _lowering(self, root_id: str) -> Iterator[_Departure]:
-        """One, two, … or all of the servers of each GPU, the largest first."""
+        """Each of the servers of a GPU alone, as the place it leaves counts too; and two, three, … all of them, the largest first."""
         for group in self._by_gpu(root_id):
-            for count in range(1, len(group) + 1):
-                yield _Departure(tuple(group[:count]), self._relief(root_id, group[:count]))
+            alone = [[server] for server in _distinct(group)]
+            for servers in alone + [group[:count] for count in range(2, len(group) + 1)]:
+                yield _Departure(tuple(servers), self._relief(root_id, servers))
 
     def _making_room(self, root_id: str) -> Iterator[_Departure]:
         """Fewest servers without which one more fits: each of a GPU's alone, and its largest, or smallest, before the host's others."""
@@ -293,7 +294,7 @@ class _Search:
         for group in self._by_gpu(root_id) or [[]]:
             others = [m for m in everybody if m not in group]
             found += [self._needed(root_id, order) for order in (group + others, group[::-1] + others[::-1])]
-            found += [(server,) for server in group if self._relief(root_id, [server]) > 0]
+            found += [(server,) for server in _distinct(group) if self._relief(root_id, [server]) > 0]
         for servers in {tuple(m.server_id for m in group): group for group in found}.values():
             yield _Departure(servers, self._relief(root_id, servers))
 
@@ -398,6 +399,15 @@ class _Search:
             framebuffer_mb=server.framebuffer_mb,
             stun_seconds=stun_seconds(server.framebuffer_mb),
         )
+
+
+def _distinct(servers: Iterable[Movable]) -> list[Movable]:
+    """One of each who are alike in all that a move can tell."""
+    found: list[Movable] = []
+    for one in servers:
+        if not any((one.vgpus, one.held, one.wanted, one.policy) == (o.vgpus, o.held, o.wanted, o.policy) for o in found):
+            found.append(one)
+    return found
 
 
 def _without(snapshot: Snapshot, servers: Iterable[Movable]) -> Snapshot:
