@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from lamina.store.snapshots import Snapshot
 
 #: most hosts looked at for departures in one round, those with the most free (or useless) framebuffer; most departures
 #: played through, and most targets looked at for a server
-MOST_SOURCES, MOST_TRIED, MOST_TARGETS = 200, 32, 8
+MOST_SOURCES, MOST_TRIED, MOST_TARGETS = 200, 32, 4
 #: least that a move has to make useful, as a part of the framebuffer that it moves: for less no server is stunned
 LEAST_GAIN = 0.1
 
@@ -159,6 +159,8 @@ class _Host:
     def __init__(self, demand: Demand | None, hostless: Iterable[Snapshot], goal: RoomFor | Lower, down: frozenset[str]) -> None:
         self._field = Field(demand)
         self._root_id: str | None = None
+        #: by host and what is taken of it: the same departures are played through round after round
+        self._figures: dict[Hashable, float] = {}
         self._goal = goal
         self._down = down
         for snapshot in hostless:
@@ -169,6 +171,8 @@ class _Host:
             if self._root_id not in (None, snapshot.tree.root.id):
                 self._field.remove(str(self._root_id))
             self._root_id = snapshot.tree.root.id
+        else:
+            self._figures.clear()
         self._field.put(snapshot)
 
     def choice(self, snapshot: Snapshot, wanted: Wanted, policy: PolicyName) -> Choice | None:
@@ -183,6 +187,13 @@ class _Host:
 
     def figure(self, snapshot: Snapshot) -> float:
         """The goal's figure of the host as it is in this snapshot; more is better."""
+        layouts = tuple(known.layout for known in snapshot.gpus.values())
+        key = snapshot.tree.root.id, layouts, tuple(tuple(provider.used.items()) for provider in snapshot.tree.providers)
+        if key not in self._figures:
+            self._figures[key] = self._figure(snapshot)
+        return self._figures[key]
+
+    def _figure(self, snapshot: Snapshot) -> float:
         if isinstance(self._goal, Lower):
             self.put(snapshot)
             return -self._field.useless()[0]
