@@ -19,6 +19,7 @@ VERBS: dict[str, str] = {
     "demo": "Show the main job: discover, create, resize, revert, confirm, reboot, delete.",
     "fleet": "Look at hosts and GPUs; let machines join, or remove them; reboot a simulated one.",
     "operation": "Look at operations; resume or abandon a stuck one.",
+    "defrag": "Make room on GPUs by moving servers, after a look at what that takes.",
     "doctor": "Say what is missing or broken here, and how to mend it.",
     "simulate": "Replay a trace of GPU work by every policy.",
     "bench": "Measure.",

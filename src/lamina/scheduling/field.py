@@ -141,9 +141,13 @@ class Field:
 
     def fragmentation(self) -> float:
         """Which part of the free framebuffer the demand cannot use, from 0 to 1."""
+        useless, free = self.useless()
+        return useless / free if free else 0.0
+
+    def useless(self) -> tuple[float, float]:
+        """How much free framebuffer the demand cannot use, and how much is free in all, in MiB."""
         view = self._view(np.arange(self._versions.size))
-        free = float(self._states.free()[view.gpus].sum())
-        return float(policies.waste(view).sum()) / free if free else 0.0
+        return float(policies.waste(view).sum()), float(self._states.free()[view.gpus].sum())
 
     def _view(self, slots: Numbers, *asks: Ask) -> View:
         names = {name for ask in asks for name, _ in ask.amounts}

@@ -85,12 +85,11 @@ class Index:
             return choose(self._field, wanted, policy, down)
 
     def learn(self, tx: sa.Connection, now: float) -> None:
-        """Expect of the future what there is: every flavor once, and once more for each server that has it."""
+        """Expect of the future what `expected` says, and look again now and then."""
         if now - self._learnt_at < _LEARN_EVERY:
             return
         self._learnt_at = now
-        servers_of = servers.count_by_flavor(tx)
-        requests = [(flavor.request, 1.0 + servers_of.get(flavor.id, 0)) for flavor in flavors.all_flavors(tx)]
+        requests = expected(tx)
         with self._lock:
             self._field.expect(requests)
 
@@ -98,3 +97,11 @@ class Index:
     def demand(self) -> Demand | None:
         """What is expected to be asked for."""
         return self._field.demand
+
+
+def expected(tx: sa.Connection) -> list[tuple[CandidateRequest, float]]:
+    """What will be asked for, and how often each: of the future is expected what there is, every flavor once and once more
+    for each server that has it.
+    """
+    servers_of = servers.count_by_flavor(tx)
+    return [(flavor.request, 1.0 + servers_of.get(flavor.id, 0)) for flavor in flavors.all_flavors(tx)]
