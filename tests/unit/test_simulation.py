@@ -21,7 +21,10 @@ NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"node-{n},32000,131072,
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n" + "".join(
     f"pod-{n},{cpu},{memory},{gpus},{milli}\n"
     for n, (cpu, memory, gpus, milli) in enumerate(
-        [(1000, 1024, 1, 250)] * 8 + [(2000, 4096, 1, 500)] * 6 + [(4000, 8192, 1, 1000)] * 4 + [(8000, 16384, 2, 1000), (500, 512, 0, 0)] * 2
+        [(1000, 1024, 1, 250)] * 8
+        + [(2000, 4096, 1, 500)] * 6
+        + [(4000, 8192, 1, 1000)] * 4
+        + [(8000, 16384, 2, 1000), (500, 512, 0, 0)] * 2
     )
 )
 
@@ -106,5 +109,5 @@ def test_bad_input_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="has no types for mig"):
         trace.ByTypes.of("nvidia-t4", Partitioning.MIG)
     row = summary("pack", [replay.Result(1, allocated={1.0: 0.5, replay.FILL: 0.6})])
-    with pytest.raises(BadRequest, match="neither in .png nor in .svg"):
+    with pytest.raises(BadRequest, match="neither in"):
         draw([row], "title", tmp_path / "plot.txt")
