@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lamina.cli import bench_placement
-
 if TYPE_CHECKING:
     from lamina.cli.client import Client
 
@@ -70,9 +68,6 @@ def figure(name: str, samples: Sequence[float]) -> Figure:
 @click.group("bench", help="Measure.")
 def command() -> None:
     pass
-
-
-command.add_command(bench_placement.command)
 
 
 @command.command()

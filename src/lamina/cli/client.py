@@ -111,14 +111,6 @@ class Client:
                 if endpoint["interface"] == "public":
                     self._endpoints[service["type"]] = endpoint["url"]
 
-    @property
-    def token(self) -> str:
-        return self._token
-
-    def endpoint(self, service: str) -> str:
-        """Where a service is, as the catalog says."""
-        return self._endpoints[service]
-
     def call(self, service: str, method: str, path: str, body: Any = None, *, content: bytes | None = None) -> Any:
         """One call: `path` below the service's endpoint, `body` as JSON or `content` as it is. Returns the JSON answered.
 
