@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lamina.cli.bench_placement import placement
+
 if TYPE_CHECKING:
     from lamina.cli.client import Client
 
@@ -68,6 +70,9 @@ def figure(name: str, samples: Sequence[float]) -> Figure:
 @click.group("bench", help="Measure.")
 def command() -> None:
     pass
+
+
+command.add_command(placement)
 
 
 @command.command()

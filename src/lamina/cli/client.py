@@ -98,6 +98,11 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
+    @property
+    def token(self) -> str:
+        """What `log_in` got."""
+        return self._token
+
     def log_in(self) -> None:
         """Get a token with its catalog. Raises as `call` does."""
         cloud = self.cloud

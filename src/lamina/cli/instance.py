@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lamina.model.errors import Unavailable
@@ -17,6 +17,10 @@ from lamina.model.errors import Unavailable
 #: seconds until a start that has not said `ready` counts as failed, and until a stop is made to be one
 START_SECONDS = 30
 STOP_SECONDS = 15
+
+#: what is served: simulated hosts, or none at all
+DEMO_FLEET = ("up", "--fleet", "demo")
+NO_HOSTS = ("api", "--agents", "127.0.0.1:0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +34,11 @@ class Instance:
 
 
 @contextlib.contextmanager
-def temporary_instance(fleet: str = "demo") -> Iterator[Instance]:
-    """Serve simulated hosts until the block ends; nothing is left behind. Raises `Unavailable` where it does not start."""
+def temporary_instance(verb: Sequence[str] = DEMO_FLEET) -> Iterator[Instance]:
+    """Serve until the block ends; nothing is left behind. Raises `Unavailable` where it does not start."""
     with tempfile.TemporaryDirectory(prefix="lamina-") as folder:
         state, log = Path(folder) / "state", Path(folder) / "log"
-        command = [sys.executable, "-m", "lamina.cli.main", "up", "--fleet", fleet, "--state", str(state), "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "lamina.cli.main", *verb, "--state", str(state), "--listen", "127.0.0.1:0"]
         started = time.monotonic()
         with log.open("wb") as errors:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
