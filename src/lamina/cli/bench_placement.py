@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from lamina.cli.placement_bench.wire import Endpoint
 
 LAMINA, OTHER = "Lamina", "other"
+#: the environment variable that has what opens the other server
+TOKEN = "LAMINA_BENCH_TOKEN"  # noqa: S105 - a name
+AGAINST = f"Put the same load on this server, which must be empty and is left full; ${TOKEN} opens it ('admin')."
 
 
 class _Counts(click.ParamType[tuple[int, ...]]):
@@ -38,8 +42,7 @@ class _Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--hosts", type=_Counts(), default="100,1000", show_default=True, help="Sizes of the fleet; it grows from each to the next.")
 @click.option("--clients", type=_Counts(), default="1,4", show_default=True, help="How many claim at one time.")
 @click.option("--seconds", type=click.FloatRange(0.05, 600), default=5.0, show_default=True, help="How long each figure is taken.")
-@click.option("--against", metavar="URL", help="Put the same load on this server, which must be empty and is left full.")
-@click.option("--token", default="admin", show_default=True, envvar="LAMINA_BENCH_TOKEN", help="What opens the other server.")
+@click.option("--against", metavar="URL", help=AGAINST)
 @click.option("--against-pid", type=click.IntRange(1), metavar="PID", help="Its process on this machine, to tell what it costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def placement(
@@ -47,7 +50,6 @@ def placement(
     clients: tuple[int, ...],
     seconds: float,
     against: str | None,
-    token: str,
     against_pid: int | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +61,7 @@ def placement(
     from lamina.cli.instance import NO_HOSTS, temporary_instance
     from lamina.cli.placement_bench.wire import Endpoint
 
-    other = None if against is None else Endpoint(against, token, against_pid)
+    other = None if against is None else Endpoint(against, os.environ.get(TOKEN, "admin"), against_pid)
     if other is not None:
         _must_be_empty(other)
     found: dict[str, list[Figure]] = {}
