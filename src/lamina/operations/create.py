@@ -25,9 +25,9 @@ from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller, Cancelled
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
-from lamina.scheduling import claim
+from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import hosts, ports, sagas, servers
+from lamina.store import aggregates, hosts, ports, sagas, server_groups, servers
 
 #: failures of one host that another host may not have
 _ANOTHER_HOST_MAY = frozenset(
@@ -55,6 +55,8 @@ class NewServer:
     tags: tuple[str, ...] = ()
     #: names of networks, one port for each
     networks: tuple[str, ...] = ()
+    #: the server group that they are members of
+    group_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ CreateWork = Work[ControlPlane, Params]
 
 
 def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]:
-    """Record the servers and begin to create them; returns at once. Raises `BadRequest` for a flavor that asks nonsense."""
+    """Record the servers and begin to create them; returns at once.
+
+    Raises `BadRequest` for a flavor that asks nonsense, `NotFound` where their group is gone.
+    """
     _ = new.flavor.request  # a server whose flavor cannot be read must not come to be
     now = plane.clock.now()
     reservation_id = "r-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
@@ -110,6 +115,8 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
             params = Params(new.flavor, new.zone, new.host)
             saga_ids.append(plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE))
             made.append(server)
+        if new.group_id is not None:
+            server_groups.join(tx, new.group_id, [server.id for server in made])
     plane.runner.wake(*saga_ids)
     return made
 
@@ -130,6 +137,8 @@ def _claim(work: CreateWork, tx: sa.Connection) -> claim.Claimed:
             host=work.params.host,
             excluded=frozenset(work.params.refused),
             networks=ports.networks_of(tx, work.subject),
+            aggregates=aggregates.serving(tx, work.params.flavor.extra_specs),
+            company=groups.company(tx, work.subject),
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, work.project_id, work.user_id, work.id),
         work.params.flavor.policy or work.plane.settings.policy,

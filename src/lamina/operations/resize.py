@@ -24,9 +24,9 @@ from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
-from lamina.scheduling import claim
+from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import allocations, hosts, ports, servers
+from lamina.store import aggregates, allocations, hosts, ports, servers
 from lamina.store.tables import vgpus
 
 
@@ -102,7 +102,7 @@ def _begin(plane: ControlPlane, caller: Caller, server_id: str, action: Action, 
 
 def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
     params, now = work.params, work.plane.clock.now()
-    server = servers.get(tx, work.subject)
+    server, company = servers.get(tx, work.subject), groups.company(tx, work.subject)
     allocations.move(tx, work.subject, params.migration_id, consumer_type="MIGRATION", now=now)
     tx.execute(sa.update(vgpus).where(vgpus.c.consumer_id == work.subject).values(consumer_id=params.migration_id))
     claimed = claim.claim(
@@ -115,6 +115,8 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
             excluded=frozenset() if params.may_stay else frozenset({params.source}),
             last_resort=params.source,
             networks=ports.networks_of(tx, work.subject),
+            aggregates=aggregates.serving(tx, params.flavor.extra_specs),
+            company=company,
         ),
         claim.Payer(work.subject, "INSTANCE", work.subject, server.project_id, server.user_id, work.id),
         params.flavor.policy or work.plane.settings.policy,

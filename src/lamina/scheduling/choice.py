@@ -67,16 +67,18 @@ def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] 
     return refused
 
 
-def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures) -> Iterator[int]:
-    """The best scores first, by name among equals; the last resort comes last."""
-    last: list[int] = []
-    for slot in slots[np.argsort(scores[slots], kind="stable")].tolist():
-        snapshot = field.at(slot) if wanted.last_resort is not None else None
-        if snapshot is not None and snapshot.host is not None and snapshot.host.name == wanted.last_resort:
-            last.append(slot)
-        else:
-            yield slot
-    yield from last
+def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures) -> list[int]:
+    """What its group wishes first, then the best scores, by name among equals; the last resort comes last."""
+    ordered: list[int] = slots[np.argsort(scores[slots], kind="stable")].tolist()
+    if wanted.company is None and wanted.last_resort is None:
+        return ordered
+    return sorted(ordered, key=lambda slot: _put_off(field.at(slot), wanted))
+
+
+def _put_off(snapshot: Snapshot | None, wanted: Wanted) -> tuple[bool, int]:
+    """By what a host is put behind others whatever its score is; less is better."""
+    name = snapshot.host.name if snapshot is not None and snapshot.host is not None else ""
+    return name == wanted.last_resort, wanted.company.dislike(name) if wanted.company is not None else 0
 
 
 def _state(host: Host, down: frozenset[str]) -> HostState:

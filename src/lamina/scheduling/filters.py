@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lamina.model.requests import CandidateRequest
+from lamina.model.server_groups import Company
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class Wanted:
     last_resort: str | None = None
     #: names of the networks that the server has ports on
     networks: frozenset[str] = frozenset()
+    #: what its flavor asks of aggregates -> names of the hosts that are in one which has it
+    aggregates: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    #: its group, and where the others of it are
+    company: Company | None = None
 
 
 Filter = Callable[[HostState, Wanted], str | None]
@@ -64,8 +69,17 @@ def networks(host: HostState, wanted: Wanted) -> str | None:
     return f"has no network {lacking}" if lacking is not None else None
 
 
+def aggregates(host: HostState, wanted: Wanted) -> str | None:
+    lacking = next((spec for spec, names in wanted.aggregates.items() if host.name not in names), None)
+    return f"in no aggregate whose metadata has {lacking}" if lacking is not None else None
+
+
+def company(host: HostState, wanted: Wanted) -> str | None:
+    return wanted.company.refuses(host.name) if wanted.company is not None else None
+
+
 #: in this order; the first that says no gives the reason
-FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone, networks)
+FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone, networks, aggregates, company)
 
 
 def why_not(host: HostState, wanted: Wanted) -> str | None:

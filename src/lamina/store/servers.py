@@ -157,6 +157,11 @@ def touches(tx: sa.Connection, host: str, server_id: str) -> bool:
     return tx.scalar(sa.select(servers.c.id).where(servers.c.id == server_id, _touches(host))) is not None
 
 
+def hosts_in_use(tx: sa.Connection, names: Iterable[str]) -> list[str]:
+    """Those of the hosts that a server is on, or on its way to or away from."""
+    return [name for name in names if tx.scalar(sa.select(servers.c.id).where(_touches(name)).limit(1)) is not None]
+
+
 def needs_image(tx: sa.Connection, host: str, image_id: str) -> bool:
     """Whether a server made from this image is on the host, or on its way there or away."""
     return tx.scalar(sa.select(servers.c.id).where(servers.c.image_id == image_id, _touches(host)).limit(1)) is not None

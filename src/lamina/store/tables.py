@@ -332,6 +332,46 @@ ports = Table(
     Column("position", sa.Integer, nullable=False),
     Column("created_at", sa.Float, nullable=False),
 )
+server_groups = Table(
+    "server_groups",
+    metadata,
+    #: the order in which they were made
+    Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    Column("id", sa.String(36), nullable=False, unique=True),
+    Column("name", sa.String(255), nullable=False),
+    Column("project_id", sa.String(64), nullable=False, index=True),
+    Column("user_id", sa.String(64), nullable=False),
+    Column("policy", sa.String(32), nullable=False),
+    #: how many servers of an anti-affinity group a host may have; None where nobody said
+    Column("max_server_per_host", sa.Integer),
+)
+#: a server is in one group at most, from its making on; those of deleted servers stay and count for nothing
+server_group_members = Table(
+    "server_group_members",
+    metadata,
+    Column("server_id", sa.String(36), primary_key=True),
+    Column("group_id", ForeignKey("server_groups.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+aggregates = Table(
+    "aggregates",
+    metadata,
+    Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    #: also the id of the aggregate that Placement shows
+    Column("uuid", sa.String(36), nullable=False, unique=True),
+    Column("generation", sa.Integer, nullable=False, default=0),
+    Column("name", sa.String(255), nullable=False, unique=True),
+    #: with the availability zone of its hosts, if it makes one
+    Column("metadata", sa.JSON, nullable=False),
+    Column("created_at", sa.Float, nullable=False),
+    Column("updated_at", sa.Float),
+)
+aggregate_hosts = Table(
+    "aggregate_hosts",
+    metadata,
+    Column("aggregate_id", ForeignKey("aggregates.id", ondelete="CASCADE"), nullable=False),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False, index=True),
+    PrimaryKeyConstraint("aggregate_id", "host"),
+)
 migrations = Table(
     "migrations",
     metadata,

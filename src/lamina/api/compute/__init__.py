@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lamina.api.compute import (
+    aggregates,
+    availability_zones,
     flavors,
     hypervisors,
     instance_actions,
@@ -13,6 +15,7 @@ from lamina.api.compute import (
     server_actions,
     server_attributes,
     server_consoles,
+    server_groups,
     servers,
     services,
     versions,
@@ -37,6 +40,9 @@ ROOM = Room(
         *instance_actions.ROUTES,
         *hypervisors.ROUTES,
         *services.ROUTES,
+        *aggregates.ROUTES,
+        *availability_zones.ROUTES,
+        *server_groups.ROUTES,
         *migrations.ROUTES,
         *limits.ROUTES,
         *keypairs.ROUTES,

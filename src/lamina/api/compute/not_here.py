@@ -5,7 +5,7 @@ Nothing is looked up for them, so that the answer is the same for every server, 
 
 from __future__ import annotations
 
-from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route
+from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route, Version
 from lamina.model.errors import NotImplementedHere
 
 
@@ -19,8 +19,7 @@ def _refused(why: str) -> Handler:
 _DIAGNOSTICS = _refused("No figures of a running server are kept here.")
 _NETWORK = _refused("A server's interfaces come and go with it here: say its networks when it is made.")
 _VOLUME = _refused("There are no volumes here.")
-_AGGREGATE = _refused("Hosts are not grouped into aggregates here.")
-_GROUP = _refused("Servers are not grouped here.")
+_IMAGES = _refused("Images come to a host with the first server that needs them here, not before.")
 _QUOTA = _refused("Quotas cannot be set here: nothing is limited but by capacity.")
 _EVENT = _refused("Nothing outside reports events of servers here.")
 
@@ -31,8 +30,7 @@ ROUTES = (
     Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER),
     Route("DELETE", "/servers/{server}/os-interface/{port}", _NETWORK, f"{RULE}:os-attach-interfaces:delete", MEMBER),
     Route("POST", "/servers/{server}/os-volume_attachments", _VOLUME, f"{RULE}:os-volumes-attachments:create", MEMBER),
-    Route("POST", "/os-aggregates", _AGGREGATE, f"{RULE}:os-aggregates:create", ADMIN),
-    Route("POST", "/os-server-groups", _GROUP, f"{RULE}:os-server-groups:create", MEMBER),
+    Route("POST", "/os-aggregates/{aggregate}/images", _IMAGES, "compute:aggregates:images", ADMIN, since=Version(2, 81)),
     Route("PUT", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:update", ADMIN),
     Route("DELETE", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:delete", ADMIN),
     Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN),

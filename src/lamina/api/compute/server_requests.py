@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import as_bool, read
+from lamina.api.compute.scheduler_hints import Hints, group_of
 from lamina.api.compute.server_networks import networks_asked_for
 from lamina.api.routing import Request, Version
 from lamina.model import ids
@@ -65,8 +66,8 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
     server: Body
-    hints: dict[str, Any] = msgspec.field(default={}, name="os:scheduler_hints")
-    hints_of_old: dict[str, Any] = msgspec.field(default={}, name="OS-SCH-HNT:scheduler_hints")
+    hints: Hints | None = msgspec.field(default=None, name="os:scheduler_hints")
+    hints_of_old: Hints | None = msgspec.field(default=None, name="OS-SCH-HNT:scheduler_hints")
 
 
 def name_of(text: str, what: str = "name") -> str:
@@ -153,7 +154,7 @@ def new_server(request: Request) -> Asked:
     """What the body of a creation asks for. Raises `BadRequest`, `Forbidden`."""
     parsed = read(request, CreateBody)
     body = parsed.server
-    _must_be_served(request, body, {**parsed.hints, **parsed.hints_of_old})
+    _must_be_served(request, body)
     least = count_of(body.min_count, "min_count")
     most = count_of(body.max_count, "max_count") if body.max_count is not None else least
     if most < least:
@@ -163,6 +164,7 @@ def new_server(request: Request) -> Asked:
         image_id = _image(tx, request, body, flavor)
         zone, host = _place(tx, request, body)
         networks = networks_asked_for(tx, body.networks)
+        group_id = group_of(tx, request, parsed.hints or parsed.hints_of_old or Hints())
         public_key = _public_key(tx, request, body.key_name) if body.key_name is not None else None
     if body.hostname is not None and most > 1:
         raise BadRequest("hostname: one host name does not serve several servers")
@@ -182,11 +184,12 @@ def new_server(request: Request) -> Asked:
         metadata=metadata_of(body.metadata),
         tags=tags_of(body.tags),
         networks=networks,
+        group_id=group_id,
     )
     return Asked(new, as_bool(body.return_reservation_id, "return_reservation_id"), body.admin_pass or secrets.token_urlsafe(12))
 
 
-def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None:
+def _must_be_served(request: Request, body: Body) -> None:
     """Refuse what this version of the API does not have, and what Lamina does not do. Raises `BadRequest`."""
     for value, since, what in (
         (body.description, DESCRIPTION, "description"),
@@ -208,8 +211,6 @@ def _must_be_served(request: Request, body: Body, hints: dict[str, Any]) -> None
         raise BadRequest("personality: files cannot be put into a server; use user_data")
     if any(set(group) != {"name"} or group["name"] != "default" for group in body.security_groups):
         raise BadRequest("security_groups: there is only the group 'default'")
-    if "group" in hints:
-        raise BadRequest("os:scheduler_hints.group: there are no server groups here")
 
 
 def _image(tx: sa.Connection, request: Request, body: Body, flavor: Flavor) -> str:

@@ -59,6 +59,8 @@ class Beside:
     statuses: Mapping[str, str]
     #: server id -> its ports, for those that have any
     ports: Mapping[str, Sequence[Port]]
+    #: server id -> the id of its group, for those that have one
+    groups: Mapping[str, str]
 
 
 def view(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
@@ -113,7 +115,10 @@ def view(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
 
 def whole(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
     """A server shown by itself: with what lists do not tell."""
-    return view(request, server, beside) | ({"server_groups": []} if request.version >= SERVER_GROUPS else {})
+    shown = view(request, server, beside)
+    if request.version >= SERVER_GROUPS:
+        shown["server_groups"] = [beside.groups[server.id]] if server.id in beside.groups else []
+    return shown
 
 
 def after_change(request: Request, server: Server, beside: Beside) -> dict[str, Any]:

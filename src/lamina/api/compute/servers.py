@@ -19,7 +19,7 @@ from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
 from lamina.model.servers import Server, TaskState, VmState, status
 from lamina.operations import create, delete
 from lamina.saga.runner import Caller
-from lamina.store import hosts, ports
+from lamina.store import hosts, ports, server_groups
 from lamina.store import servers as store
 from lamina.store.tables import servers
 
@@ -100,7 +100,9 @@ def beside(tx: sa.Connection, request: Request, shown: Iterable[Server]) -> Besi
     """What is shown with these servers; how a host is, an administrator is told and nobody else."""
     now, service_down = request.plane.clock.now(), request.plane.settings.service_down
     known = hosts.all_hosts(tx) if request.context.is_admin else []
-    return Beside({h.name: host_status(h, now, service_down) for h in known}, ports.of_servers(tx, [s.id for s in shown]))
+    statuses = {h.name: host_status(h, now, service_down) for h in known}
+    server_ids = [server.id for server in shown]
+    return Beside(statuses, ports.of_servers(tx, server_ids), server_groups.groups_of(tx, server_ids))
 
 
 # ---------------------------------------------------------------------------------------------------- listing

@@ -16,6 +16,9 @@ from lamina.model.errors import BadRequest, NotFound
 from lamina.store import hosts
 from lamina.store.hosts import Host
 
+#: the parts of Nova's control plane, which are all this process, and where they are said to be
+CONTROL_PLANE = ("nova-conductor", "nova-scheduler")
+INTERNAL_ZONE = "internal"
 FORCED_DOWN = Version(2, 11)
 BY_UUID = Version(2, 53)
 
@@ -51,13 +54,13 @@ def _view(request: Request, host: Host) -> dict[str, Any]:
 
 
 def _own(request: Request, binary: str) -> dict[str, Any]:
-    """The parts of Nova's control plane, which are all this process."""
+    """One of the `CONTROL_PLANE`."""
     service_id = str(uuid.uuid5(ids.LAMINA_NAMESPACE, f"service/{binary}"))
     shown: dict[str, Any] = {
         "id": service_id if request.version >= BY_UUID else number_of(service_id),
         "binary": binary,
         "host": socket.gethostname(),
-        "zone": "internal",
+        "zone": INTERNAL_ZONE,
         "status": "enabled",
         "state": "up",
         "updated_at": precise_moment(request.plane.clock.now()),
@@ -71,7 +74,7 @@ def _own(request: Request, binary: str) -> dict[str, Any]:
 def index(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         shown = [_view(request, h) for h in hosts.all_hosts(tx)]
-    shown += [_own(request, binary) for binary in ("nova-conductor", "nova-scheduler")]
+    shown += [_own(request, binary) for binary in CONTROL_PLANE]
     binary, host = request.value("binary"), request.value("host")
     chosen = [s for s in shown if binary in (None, s["binary"]) and host in (None, s["host"])]
     return Reply(200, {"services": chosen})

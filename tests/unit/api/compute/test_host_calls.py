@@ -301,7 +301,9 @@ def test_zones_are_shown(call: Call) -> None:
     assert call("GET", "/os-availability-zone").json() == {
         "availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}, "hosts": None}]
     }
-    (zone,) = call("GET", "/os-availability-zone/detail", user="admin").json()["availabilityZoneInfo"]
+    internal, zone = call("GET", "/os-availability-zone/detail", user="admin").json()["availabilityZoneInfo"]
+    assert internal["zoneName"] == "internal"
+    assert [services.keys() for services in internal["hosts"].values()] == [{"nova-conductor", "nova-scheduler"}]
     assert zone["hosts"].keys() == {"host1", "host2"}
     service = zone["hosts"]["host1"]["nova-compute"]
     assert (service["active"], service["available"]) == (True, True)

@@ -40,7 +40,8 @@ def version_of(route: Route) -> str:
 
 def at(route: Route, **names: str) -> str:
     known = {"server": MISSING, "key": "a", "tag": "a", "request": "req-1", "migration": "1", "flavor": "small", "name": "k"}
-    known |= {"hypervisor": MISSING, "pattern": "host", "service": MISSING, "project": "p", "port": MISSING, "network": "public"} | names
+    known |= {"hypervisor": MISSING, "pattern": "host", "service": MISSING, "project": "p", "port": MISSING, "network": "public"}
+    known |= {"aggregate": "1", "group": MISSING} | names
     return route.path.format(**known)
 
 
