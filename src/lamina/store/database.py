@@ -58,6 +58,7 @@ class Database:
         self.engine = sa.create_engine(url, **options)
         self._writer = threading.Lock()
         self._counters: list[_Writes] = []
+        self._counting = threading.Lock()
         sa.event.listen(self.engine, "after_execute", _note_write)
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
@@ -81,11 +82,21 @@ class Database:
         wrote: set[Any] = set()
         options: dict[str, Any] = {"lamina_write": True, tree_changes.NOTES: notes, _WROTE: wrote}
         turn = self._writer if self.is_sqlite else contextlib.nullcontext()
-        with _told(), turn, self.engine.connect().execution_options(**options) as connection, connection.begin():
-            yield connection
-            tree_changes.number(connection, notes)
-        for counter in self._counters:
-            counter.number += bool(counter.tables & wrote)
+        try:
+            with _told(), turn, self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+                tree_changes.number(connection, notes)
+        finally:
+            # one that failed too: a commit of which nobody knows whether it was one counts as one
+            self._count(wrote)
+
+    def _count(self, wrote: set[Any]) -> None:
+        touched = [counter for counter in self._counters if counter.tables & wrote]
+        if touched:
+            # two at once must not both count from the same number: what was remembered at the lower one would come back
+            with self._counting:
+                for counter in touched:
+                    counter.number += 1
 
     def count_writes(self, tables: frozenset[sa.Table]) -> Callable[[], int]:
         """What tells how many transactions of this process have written to any of these tables, those under way left out.
