@@ -14,10 +14,11 @@ import pytest
 from lamina.model.errors import BadRequest
 from lamina.model.hosts import PowerAction
 from lamina.model.resources import type_trait
+from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.model.servers import VmState
 from lamina.operations import confirm, defragmentation, power, resize
 from lamina.scheduling.defragmentation import Plan
-from lamina.store import flavors, hosts, servers
+from lamina.store import aggregates, flavors, hosts, server_groups, servers
 from tests.faults.world import CALLER, CARDS, ONE, World, flavor
 
 #: how many small ones leave no room for a large one on either host, though the pieces together would be enough
@@ -69,6 +70,34 @@ def test_moves_land_where_they_were_planned_and_the_large_one_fits(world: World)
     world.check()
     again = plan(world)
     assert (again.moves, again.before) == ((), made.after)
+    assert place_large(world) is VmState.ACTIVE
+    world.check()
+
+
+def test_who_is_tied_by_a_group_stays(world: World) -> None:
+    with world.plane.db.write() as tx:
+        everybody = [server.id for server in servers.page(tx)]
+        for policy, some in ((GroupPolicy.ANTI_AFFINITY, everybody[1:]), (GroupPolicy.SOFT_ANTI_AFFINITY, everybody[:1])):
+            server_groups.add(tx, ServerGroup(str(policy), "g", CALLER.project_id, CALLER.user_id, policy))
+            server_groups.join(tx, str(policy), some)
+    assert {move.server_id for move in plan(world).moves} <= {everybody[0]}
+    with world.plane.db.write() as tx:
+        server_groups.delete(tx, str(GroupPolicy.ANTI_AFFINITY))
+    assert len(plan(world).moves) == 1
+
+
+def test_room_is_made_in_the_aggregate_that_the_flavor_asks_for(world: World) -> None:
+    asked = {"aggregate_instance_extra_specs:rack": "2"}
+    with world.plane.db.write() as tx:
+        flavors.set_extra_specs(tx, "large", asked)
+    assert plan(world).moves == ()
+    with world.plane.db.write() as tx:
+        made = aggregates.add(tx, "rack", None, 0.0)
+        aggregates.update(tx, made.id, 0.0, name=None, metadata={"rack": "2"})
+        aggregates.add_host(tx, made.id, "host2", 0.0)
+    found = plan(world)
+    assert {move.from_host for move in found.moves} == {"host2"}
+    carry_out(world, found)
     assert place_large(world) is VmState.ACTIVE
     world.check()
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import sqlalchemy as sa
 
+from lamina.model.aggregates import serving
 from lamina.model.errors import BadRequest
 from lamina.model.flavors import Flavor
+from lamina.model.policies import PolicyName
 from lamina.model.requests import CandidateRequest
 from lamina.model.servers import RULES, Action, Server, VmState
 from lamina.operations.control_plane import ControlPlane
@@ -17,7 +19,7 @@ from lamina.scheduling.defragmentation import Lower, Movable, Plan, RoomFor
 from lamina.scheduling.filters import Wanted
 from lamina.scheduling.index import expected
 from lamina.scheduling.vgpus import Placed
-from lamina.store import allocations, hosts, ports, sagas, servers, snapshots
+from lamina.store import aggregates, allocations, hosts, ports, sagas, server_groups, servers, snapshots
 from lamina.store.hosts import MOST_NAMED, Vgpu
 from lamina.store.snapshots import GpuSnapshot, Snapshot
 from lamina.store.tables import servers as servers_table
@@ -26,11 +28,12 @@ from lamina.store.tables import servers as servers_table
 def plan(plane: ControlPlane, room_for: tuple[Flavor, int] | None, *, most_moves: int, only_stopped: bool) -> Plan:
     """Moves that make room for so many servers of a flavor or, without one, that lower the fleet's fragmentation.
 
-    Moved are servers at rest that nobody has locked, of hosts that answer. Nothing is changed by planning.
+    Moved are servers at rest that nobody has locked and no group's hard policy ties down, of hosts that answer. Nothing is
+    changed by planning.
     """
     policy = plane.settings.policy
-    goal = RoomFor(room_for[0].request, room_for[0].policy or policy, room_for[1]) if room_for is not None else Lower()
     with plane.db.read() as tx:
+        goal = _room_for(tx, *room_for, policy) if room_for is not None else Lower()
         down = hosts.silent(tx, plane.clock.now() - plane.settings.service_down)
         fleet = snapshots.load(tx)
         awaited = expected(tx)
@@ -39,13 +42,18 @@ def plan(plane: ControlPlane, room_for: tuple[Flavor, int] | None, *, most_moves
     return defragmentation.plan(fleet, awaited, movables, goal, most_moves=most_moves, down=down)
 
 
+def _room_for(tx: sa.Connection, flavor: Flavor, count: int, policy: PolicyName) -> RoomFor:
+    return RoomFor(flavor.request, flavor.policy or policy, count, aggregates.serving(tx, flavor.extra_specs))
+
+
 def _movables(plane: ControlPlane, tx: sa.Connection, fleet: Mapping[str, Snapshot], only_stopped: bool) -> Iterator[Movable]:
     """The servers of these hosts that may be moved; `fleet` is by the hosts' names."""
     states = RULES[Action.MIGRATE].vm_states if not only_stopped else {VmState.STOPPED}
     at_rest = servers_table.c.vm_state.in_([str(s) for s in states]) & servers_table.c.task_state.is_(None)
     free = at_rest & servers_table.c.locked.is_(False) & servers_table.c.deleted_at.is_(None)
-    busy = {saga.subject for saga in sagas.unfinished(tx)}
-    found = [s for s in servers.page(tx, [free], sort=[("uuid", "asc")]) if s.host in fleet and s.id not in busy]
+    tied = server_groups.under_hard_policies(tx) | {saga.subject for saga in sagas.unfinished(tx)}
+    found = [s for s in servers.page(tx, [free], sort=[("uuid", "asc")]) if s.host in fleet and s.id not in tied]
+    known = aggregates.every(tx)
     vgpus: dict[str, list[Vgpu]] = {}
     for vgpu in hosts.select_vgpus(tx):
         vgpus.setdefault(vgpu.consumer_id, []).append(vgpu)
@@ -66,6 +74,7 @@ def _movables(plane: ControlPlane, tx: sa.Connection, fleet: Mapping[str, Snapsh
                         zone=server.pinned_zone,
                         excluded=frozenset({str(server.host)}),
                         networks=frozenset(port.network for port in on.get(server.id, ())),
+                        aggregates=serving(known, server.flavor.extra_specs),
                     ),
                     server.flavor.policy or plane.settings.policy,
                     held[server.id].allocations,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class RoomFor:
     request: CandidateRequest
     policy: PolicyName
     count: int
+    #: what they ask of aggregates, as in `Wanted`
+    aggregates: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class _Host:
             return -self._field.useless()[0]
         fits = 0
         while fits < self._goal.count:
-            choice = self.choice(snapshot, Wanted(self._goal.request), self._goal.policy)
+            choice = self.choice(snapshot, Wanted(self._goal.request, aggregates=self._goal.aggregates), self._goal.policy)
             if choice is None:
                 break
             snapshot = occupied(snapshot, choice.candidate.allocations, choice.placed)
