@@ -85,6 +85,12 @@ def groups_of(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, str]:
     return {row.server_id: row.group_id for row in tx.execute(query)}
 
 
+def under_hard_policies(tx: sa.Connection) -> set[str]:
+    """Ids of the servers whose group has a hard policy."""
+    hard = server_groups.c.policy.in_([str(policy) for policy in GroupPolicy if policy.hard])
+    return set(tx.scalars(sa.select(server_group_members.c.server_id).join(server_groups).where(hard)))
+
+
 # ---------------------------------------------------------------------------------------------------- claims
 
 
