@@ -1,8 +1,8 @@
 """The database: one engine, read and write transactions, SQLite and PostgreSQL alike.
 
 On SQLite: WAL, ``synchronous=FULL`` (a lost commit would be a vGPU given twice), foreign keys on, and every write
-transaction begun IMMEDIATE behind one lock of this process, so that writers wait for each other instead of failing
-(SQLite, "Write-Ahead Logging" and "Transaction"; SQLAlchemy, "SQLite: transactional isolation").
+transaction begun IMMEDIATE, its writers in one line (`lamina.store.group_commit`), so that they wait for each other
+instead of failing (SQLite, "Write-Ahead Logging" and "Transaction"; SQLAlchemy, "SQLite: transactional isolation").
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import Unavailable
 from lamina.store import tree_changes
+from lamina.store.group_commit import GroupCommit
 
 #: seconds that a writer waits for another process on the same SQLite file
 _BUSY_TIMEOUT = 30
@@ -56,7 +57,7 @@ class Database:
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {"pool_pre_ping": True}
         options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
         self.engine = sa.create_engine(url, **options)
-        self._writer = threading.Lock()
+        self._line = GroupCommit(self.engine) if self.is_sqlite else None
         self._counters: list[_Writes] = []
         self._counting = threading.Lock()
         sa.event.listen(self.engine, "after_execute", _note_write)
@@ -76,19 +77,29 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction: all of it is kept when the block ends, none of it when the block raises."""
+    def write(self, *, settled: bool = False) -> Iterator[sa.Connection]:
+        """One transaction: all of it is kept when the block ends, none of it when the block raises.
+
+        With `settled` a reader on another connection sees, all through the block, all that its writer sees of others.
+        """
         notes: dict[str, tree_changes.What] = {}
         wrote: set[Any] = set()
-        options: dict[str, Any] = {"lamina_write": True, tree_changes.NOTES: notes, _WROTE: wrote}
-        turn = self._writer if self.is_sqlite else contextlib.nullcontext()
         try:
-            with _told(), turn, self.engine.connect().execution_options(**options) as connection, connection.begin():
+            with _told(), self._transaction({tree_changes.NOTES: notes, _WROTE: wrote}, settled) as connection:
                 yield connection
                 tree_changes.number(connection, notes)
         finally:
             # one that failed too: a commit of which nobody knows whether it was one counts as one
             self._count(wrote)
+
+    @contextlib.contextmanager
+    def _transaction(self, options: dict[str, Any], settled: bool) -> Iterator[sa.Connection]:
+        if self._line is not None:
+            with self._line.write(options, settled=settled) as connection:
+                yield connection
+        else:
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
 
     def _count(self, wrote: set[Any]) -> None:
         touched = [counter for counter in self._counters if counter.tables & wrote]
