@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import structlog
 
+from lamina.cli.own_postgres import own_postgres
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
 from lamina.model.settings import Settings
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
-from lamina.store import schema
 from lamina.store.database import Database
+from tests.empty_database import Postgres, empty_database
 
 structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()],
@@ -22,13 +23,37 @@ structlog.configure(
 )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked ``databases`` run on each kind of database that Lamina keeps its records in."""
+    if "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process that want one."""
+    with own_postgres(durable=False) as url:
+        yield Postgres(url)
+
+
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """A control plane without hosts on a database of its own."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of one's own with this version's schema."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        with request.getfixturevalue("postgres").database() as url:
+            db = Database(url)
+            yield db
+            db.close()
+    else:
+        (tmp_path / "lamina.db").write_bytes(empty_database())
+        db = Database.at(tmp_path)
+        yield db
+        db.close()
+
+
+@pytest.fixture
+def plane(database: Database, tmp_path: Path) -> ControlPlane:
+    """A control plane without hosts."""
     settings = Settings(state=tmp_path)
     settings.images.mkdir()
-    db = Database.at(tmp_path)
-    schema.upgrade(db)
-    plane = ControlPlane.assemble(settings, db, SystemClock(), Hosts(), KINDS)
-    yield plane
-    plane.db.close()
+    return ControlPlane.assemble(settings, database, SystemClock(), Hosts(), KINDS)

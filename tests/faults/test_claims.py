@@ -12,12 +12,15 @@ from lamina.model.servers import VmState
 from lamina.operations import delete, resize
 from lamina.saga.runner import Caller
 from lamina.store import allocations, providers, servers
+from lamina.store.database import Database
 from tests.faults.world import CALLER, FRAMEWORKS, World, flavor
+
+pytestmark = pytest.mark.databases
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, tmp_path: Path, database: Database) -> World:
+    return World(tmp_path, request.param, url=database.engine.url.render_as_string(hide_password=False))
 
 
 def test_sixteen_at_the_last_vgpu(world: World) -> None:

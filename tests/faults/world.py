@@ -7,9 +7,7 @@ another begun on the same state. `World.check` holds the promises against what t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -31,10 +29,11 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.runner import Caller, Probe
 from lamina.saga.steps import Kind
-from lamina.store import hosts, ports, providers, sagas, schema, servers
+from lamina.store import hosts, ports, providers, sagas, servers
 from lamina.store.database import Database
 from lamina.store.tables import allocations, consumers
 from lamina.store.tables import ports as port_rows
+from tests.empty_database import empty_database
 
 CALLER = Caller(user_id="u", project_id="p", request_id="req-test")
 
@@ -80,16 +79,6 @@ class Killed(BaseException):
     """The process died here. Not an Exception, so that nothing in Lamina can catch it."""
 
 
-@functools.cache
-def empty_database() -> bytes:
-    """A database with this version's schema, migrated once for all worlds."""
-    with tempfile.TemporaryDirectory() as folder:
-        db = Database.at(Path(folder))
-        schema.upgrade(db)
-        db.close()  # the last connection's end brings the write-ahead log into the file
-        return (Path(folder) / "lamina.db").read_bytes()
-
-
 def flavor(name: str, **extra_specs: str) -> Flavor:
     return Flavor(
         id=name, name=name, vcpus=1, memory_mb=512, disk_gb=1, extra_specs={k.replace("__", ":"): v for k, v in extra_specs.items()}
@@ -102,16 +91,19 @@ TWO = flavor("two", resources__VGPU="2")
 
 
 class World:
-    """Machines that outlive control planes. `wrap` may stand between the control plane and each host."""
+    """Machines that outlive control planes. `wrap` may stand between the control plane and each host.
 
-    def __init__(self, state: Path, framework: str, *, fresh: bool = True) -> None:
+    The records are in the database at `url`, which has this version's schema, or in a SQLite file that is made anew if `fresh`.
+    """
+
+    def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None) -> None:
         self.state = state
         self.clock = VirtualClock()
         card, small, large = CARDS[framework]
         self.fleet = parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
         (state / "images").mkdir(parents=True, exist_ok=True)
-        self._url = f"sqlite:///{state / 'lamina.db'}"
-        if fresh:
+        self._url = url or f"sqlite:///{state / 'lamina.db'}"
+        if fresh and url is None:
             (state / "lamina.db").write_bytes(empty_database())
         self.begin()
 

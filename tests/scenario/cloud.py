@@ -40,11 +40,12 @@ class Cloud:
     #: seconds that anything may take
     patience = 20.0
 
-    def __init__(self, directory: Path, hosts: list[dict[str, Any]]) -> None:
+    def __init__(self, directory: Path, hosts: list[dict[str, Any]], *options: str) -> None:
         self.state = directory / "state"
         self.log = directory / "log"
         self.fleet_file = directory / "fleet.yaml"
         self.fleet_file.write_text(yaml.safe_dump({"hosts": hosts}))
+        self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -52,7 +53,7 @@ class Cloud:
 
     def verb(self) -> list[str]:
         """What is run, without where it keeps its state and where it listens."""
-        return ["up", "--fleet", str(self.fleet_file)]
+        return ["up", "--fleet", str(self.fleet_file), *self.options]
 
     def start(self) -> None:
         command = [sys.executable, "-m", "lamina.cli.main", *self.verb(), "--state", str(self.state)]
@@ -181,8 +182,8 @@ def running(cloud: Cloud) -> Iterator[Cloud]:
 
 
 @contextlib.contextmanager
-def cloud_of(directory: Path, hosts: list[dict[str, Any]]) -> Iterator[Cloud]:
-    with running(Cloud(directory, hosts)) as cloud:
+def cloud_of(directory: Path, hosts: list[dict[str, Any]], *options: str) -> Iterator[Cloud]:
+    with running(Cloud(directory, hosts, *options)) as cloud:
         yield cloud
 
 

@@ -25,10 +25,10 @@ def bench(other: Instance, token: str, *more: str) -> Result:
 
 def test_the_same_load_on_two_servers_and_none_on_one_that_is_in_use() -> None:
     with temporary_instance(NO_HOSTS) as other, Client.connect(other.state) as client:
-        done = bench(other, client.token, "--json")
+        done = bench(other, client.token, "--database", "sqlite", "--database", "postgresql", "--json")
         assert done.exit_code == 0, done.output
         told: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)["figures"]
-        assert list(told) == ["Lamina", "other"]
+        assert list(told) == ["Lamina, SQLite", "Lamina, PostgreSQL", "other"]
         for figures in told.values():
             wanted = {(name, hosts, 1) for name in FIGURES for hosts in HOSTS}
             wanted |= {(name, hosts, clients) for name in CLAIMS for hosts in HOSTS for clients in (1, 2)}

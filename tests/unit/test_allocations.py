@@ -29,6 +29,8 @@ from lamina.store.database import Database
 from lamina.store.providers import Filter
 from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
 
+pytestmark = pytest.mark.databases
+
 NOW = 1000.0
 
 

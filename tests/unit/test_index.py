@@ -20,6 +20,8 @@ from lamina.store.database import Database
 from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
 from tests.unit.test_candidates import keys
 
+pytestmark = pytest.mark.databases
+
 NOW = 1000.0
 REQUEST = CandidateRequest((RequestGroup("", {"VCPU": 1}), RequestGroup("1", {"VGPU": 1})))
 

@@ -26,6 +26,7 @@ def imported() -> set[str]:
 
 #: modules that are imported only where they are there -> the package that has them, and the extra that brings it
 OPTIONAL = {
+    "psycopg": ("psycopg", "postgres"),
     "pynvml": ("nvidia-ml-py", "nvml"),
     "libvirt": ("libvirt-python", "libvirt"),
     "pycdlib": ("pycdlib", "libvirt"),

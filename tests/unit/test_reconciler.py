@@ -20,6 +20,8 @@ from lamina.operations.reconcile import Reconciler
 from lamina.store import hosts
 from tests.contract.machines import described
 
+pytestmark = pytest.mark.databases
+
 WAIT = 20.0
 
 

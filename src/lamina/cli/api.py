@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 from lamina.cli.up import ADVERTISE
@@ -17,11 +18,19 @@ from lamina.cli.up import ADVERTISE
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", default="0.0.0.0:8775", show_default=True, metavar="HOST:PORT", help="Where hosts dial in, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@database_option
 @policy_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(
-    state: Path | None, listen: str, agents: str, advertise: tuple[str, ...], policy: str, service_down: float, log_level: str
+    state: Path | None,
+    listen: str,
+    agents: str,
+    advertise: tuple[str, ...],
+    database: str | None,
+    policy: str,
+    service_down: float,
+    log_level: str,
 ) -> None:
     from lamina.cli.serving import Agents, serve
 
@@ -31,6 +40,7 @@ def command(
         listen,
         None,
         Agents(agents, advertise),
+        database=database,
         policy=policy,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from lamina.cli.placement_bench.measuring import Bench, Figure
     from lamina.cli.placement_bench.wire import Endpoint
 
-LAMINA, OTHER = "Lamina", "other"
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+#: what the columns of the table are called
+SIDES, OTHER = {SQLITE: "Lamina, SQLite", POSTGRESQL: "Lamina, PostgreSQL"}, "other"
 #: the environment variable that has what opens the other server
 TOKEN = "LAMINA_BENCH_TOKEN"  # noqa: S105 - a name
 AGAINST = f"Put the same load on this server, which must be empty and is left full; ${TOKEN} opens it ('admin')."
@@ -42,6 +44,15 @@ class _Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--hosts", type=_Counts(), default="100,1000", show_default=True, help="Sizes of the fleet; it grows from each to the next.")
 @click.option("--clients", type=_Counts(), default="1,4", show_default=True, help="How many claim at one time.")
 @click.option("--seconds", type=click.FloatRange(0.05, 600), default=5.0, show_default=True, help="How long each figure is taken.")
+@click.option(
+    "--database",
+    "databases",
+    type=click.Choice([SQLITE, POSTGRESQL]),
+    multiple=True,
+    default=(SQLITE,),
+    show_default=True,
+    help="Where the records are kept; may be given twice. A PostgreSQL server is started for it.",
+)
 @click.option("--against", metavar="URL", help=AGAINST)
 @click.option("--against-pid", type=click.IntRange(1), metavar="PID", help="Its process on this machine, to tell what it costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,6 +60,7 @@ def placement(
     hosts: tuple[int, ...],
     clients: tuple[int, ...],
     seconds: float,
+    databases: tuple[str, ...],
     against: str | None,
     against_pid: int | None,
     as_json: bool,
@@ -58,15 +70,16 @@ def placement(
     On an instance of its own, over HTTP and with a token; and on another server that speaks the API, in turn.
     """
     from lamina.cli.console import print_json
-    from lamina.cli.instance import NO_HOSTS, temporary_instance
     from lamina.cli.placement_bench.wire import Endpoint
 
     other = None if against is None else Endpoint(against, os.environ.get(TOKEN, "admin"), against_pid)
     if other is not None:
         _must_be_empty(other)
     found: dict[str, list[Figure]] = {}
-    with _telling() as tell, temporary_instance(NO_HOSTS) as instance:
-        sides: dict[str, Callable[[], Endpoint]] = {LAMINA: partial(_endpoint, instance)}
+    with _telling() as tell, ExitStack() as stack:
+        sides: dict[str, Callable[[], Endpoint]] = {
+            SIDES[one]: partial(_endpoint, stack.enter_context(_instance(one))) for one in dict.fromkeys(databases)
+        }
         if other is not None:
             sides[OTHER] = partial(dataclasses.replace, other)
         benches: dict[str, Bench] = {}
@@ -97,6 +110,16 @@ def _takes(clients: Sequence[int]) -> Iterator[tuple[str, Callable[[Bench], list
     for many in clients:
         yield f"candidates + claims by {many}", partial(Bench.candidates_and_claims, clients=many)
     yield "memory", Bench.memory
+
+
+@contextmanager
+def _instance(database: str) -> Iterator[Instance]:
+    from lamina.cli.instance import NO_HOSTS, temporary_instance
+    from lamina.cli.own_postgres import own_postgres
+
+    with ExitStack() as stack:
+        where = ("--database", stack.enter_context(own_postgres())) if database == POSTGRESQL else ()
+        yield stack.enter_context(temporary_instance((*NO_HOSTS, *where)))
 
 
 def _endpoint(instance: Instance) -> Endpoint:
@@ -154,10 +177,10 @@ def _print(found: dict[str, list[Figure]]) -> None:
     table.add_column("figure")
     for column in ("hosts", "clients", *found, *(["times better"] if OTHER in found else [])):
         table.add_column(column, justify="right")
-    others = {(one.name, one.hosts, one.clients): one for one in found.get(OTHER, ())}
-    for one in found[LAMINA]:
-        other = others.get((one.name, one.hosts, one.clients))
-        cells = [_shown(one)] + ([_shown(other), _ratio(one, other)] if OTHER in found else [])
+    sides = [{(one.name, one.hosts, one.clients): one for one in of} for of in found.values()]
+    first, last = sides[0], sides[-1]
+    for key, one in first.items():
+        cells = [_shown(side.get(key)) for side in sides] + ([_ratio(one, last.get(key))] if OTHER in found else [])
         table.add_row(one.name, f"{one.hosts:,}", str(one.clients), *cells)
     console().print(table)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lamina.cli.database_option import database_option
 from lamina.cli.state import default_state
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ _STYLES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 @click.command("doctor", help="Say what is missing or broken here, and how to mend it. Exit code 1 where something needed is.")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
+@database_option
 @click.option("--host", "as_host", is_flag=True, help="Count what a host of real vGPUs needs.  [default: where it has an agent.toml]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(state: Path | None, as_host: bool, as_json: bool) -> None:
+def command(state: Path | None, database: str | None, as_host: bool, as_json: bool) -> None:
     from lamina.cli.checks.machine import is_host, machine, may_write
     from lamina.cli.console import print_json
 
     parts = {
-        "Lamina": [*_installation(state or default_state()), *_running(state or default_state())],
+        "Lamina": [*_installation(state or default_state(), database), *_running(state or default_state())],
         "This machine, as a host of real vGPUs": machine(root := Path("/"), may_write, is_host=as_host or is_host(root)),
     }
     findings = [finding for part in parts.values() for finding in part]
@@ -39,7 +41,7 @@ def command(state: Path | None, as_host: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _installation(state: Path) -> Iterator[Finding]:
+def _installation(state: Path, database: str | None) -> Iterator[Finding]:
     import importlib.metadata
 
     from lamina.cli.checks import installation
@@ -55,7 +57,7 @@ def _installation(state: Path) -> Iterator[Finding]:
     yield installation.python(sys.version_info[:2])
     yield installation.packages(importlib.metadata.requires("lamina") or (), version)
     yield from installation.state_directory(state, may_write, installation.free_bytes)
-    yield installation.database(state, HEAD)
+    yield installation.served_database(database, HEAD) if database else installation.database(state, HEAD)
 
 
 def _running(state: Path) -> Iterator[Finding]:

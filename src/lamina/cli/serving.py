@@ -13,6 +13,7 @@ from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
 from lamina.api.image.content import sweep
+from lamina.cli.database_option import open_database
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
 from lamina.cli.state import held
 from lamina.cli.state_directory import first_start, prepare, write_clouds
@@ -26,7 +27,6 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.operations.reconcile import Reconciler
 from lamina.store import schema
-from lamina.store.database import Database
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def serve(
     hosts: Fleet | ThisMachine | None,
     agents: Agents | None = None,
     *,
+    database: str | None,
     policy: str,
     service_down: float,
     ready: Callable[[str], None],
@@ -98,10 +99,10 @@ def serve(
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))
         clock = SystemClock()
-        db = stack.enter_context(contextlib.closing(Database.at(state)))
+        db = stack.enter_context(contextlib.closing(open_database(database, state)))
         schema.upgrade(db)
         write_clouds(settings, first_start(db, state, clock))
-        plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS)
+        plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS, alone=db.is_sqlite)
         if hosts is not None:
             hosts.join(plane)
         enrolment.join_all(plane)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 
@@ -21,6 +22,7 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", metavar="HOST:PORT", help="Let hosts of other machines dial in here, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@database_option
 @policy_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -31,6 +33,7 @@ def command(
     listen: str,
     agents: str | None,
     advertise: tuple[str, ...],
+    database: str | None,
     policy: str,
     service_down: float,
     log_level: str,
@@ -47,6 +50,7 @@ def command(
         listen,
         Fleet(load_fleet(fleet)) if fleet is not None else ThisMachine(config),
         Agents(agents, advertise) if agents is not None else None,
+        database=database,
         policy=policy,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

@@ -17,6 +17,7 @@ from lamina.model.providers import Inventory
 from lamina.scheduling.claim import follow_layout
 from lamina.store import hosts, own_providers
 from lamina.store.hosts import GpuRecord, Host
+from lamina.store.resource_names import RESOURCE_CLASSES
 
 #: Nova's initial ratio for vCPUs and its reserve of memory for the host (initial_cpu_allocation_ratio,
 #: reserved_host_memory_mb); an operator changes them through the Placement API
@@ -98,7 +99,7 @@ def _follow(tx: sa.Connection, root_id: str, new: GpuRecord, old: GpuRecord | No
             new = dataclasses.replace(new, provider_id=old.provider_id)
     if new.provider_id is not None:
         if new.gpu.resource_class != resources.VGPU:
-            own_providers.ensure_custom_class(tx, new.gpu.resource_class)
+            RESOURCE_CLASSES.ensure(tx, new.gpu.resource_class)
         own_providers.ensure(tx, new.provider_id, f"{new.host}_{new.address.node_device}", parent_id=root_id, now=now)
     if new != old:
         hosts.put_gpu(tx, new)

@@ -301,8 +301,8 @@ class _Turn(Generic[D]):
         for attempt in range(CONFLICTS + 1):
             self._runner._probe.at("before-do", self._row.id, step.name)
             try:
-                # a claim looks at what is committed to find its host
-                with self._runner._db.write(settled=True) as tx:
+                # a claim looks at what is committed to find its host; those who were beaten to it take turns
+                with self._runner._db.write(settled=True, queued=attempt > 0) as tx:
                     output = step.do(self._work, tx)
                     ended = self._log(tx, step.name, Event.DONE, output=output, last=step.name == self._row.steps[-1])
                     self._runner._probe.at("after-do", self._row.id, step.name)

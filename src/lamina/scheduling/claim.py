@@ -1,8 +1,8 @@
 """The claim: from what a server asks to allocations and planned vGPUs, in one transaction.
 
-The index names the host. What is taken there is decided on what the caller's transaction reads of it, and every provider
-touched proves by its generation that it had not changed; a race therefore ends in `ConcurrentUpdate` and a new look at
-the index, never in over-commit.
+The index names the host. What is taken there is decided on what the caller's transaction reads of it while it holds its
+providers, each of which proves by its generation that it had not changed; a race therefore ends in `ConcurrentUpdate` and a
+new look at the index, never in over-commit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from lamina.scheduling.choice import Choice, choose
 from lamina.scheduling.field import Field
 from lamina.scheduling.filters import Wanted
 from lamina.scheduling.index import Index
-from lamina.store import allocations, hosts, own_providers, snapshots
+from lamina.store import allocations, hosts, own_providers, providers, snapshots
 from lamina.store.hosts import GpuRecord, Vgpu
+from lamina.store.tables import providers as providers_table
 from lamina.store.tables import vgpus as vgpus_table
 
 
@@ -78,6 +79,7 @@ def _proved(tx: sa.Connection, index: Index, chosen: Choice, wanted: Wanted, pol
     """The choice anew, on the chosen host alone as this transaction sees it."""
     field = Field(index.demand)
     roots = {tree.root.id for p in chosen.candidate.allocations if (tree := index.tree_of(p)) is not None}
+    providers.hold(tx, providers_table.c.root_id.in_(roots))
     for snapshot in snapshots.load(tx, roots):
         field.put(snapshot)
     try:
@@ -116,7 +118,8 @@ def follow_layout(tx: sa.Connection, record: GpuRecord, now: float) -> None:
     """Make a GPU provider's inventory and type traits what its layout says; the operator's own traits stay."""
     if record.provider_id is None:
         return
-    own_providers.lock(tx, record.provider_id)  # so that of two who change a layout the second sees what the first has done
+    # so that of two who change a layout the second sees what the first has done
+    providers.hold(tx, providers_table.c.id == record.provider_id)
     layout = hosts.layout(tx, record)
     inventory = capacity.gpu_inventory(record.gpu, layout)
     own_providers.set_inventories(tx, record.provider_id, {record.gpu.resource_class: inventory} if inventory else {}, now=now)

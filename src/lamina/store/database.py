@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.model.errors import Unavailable
+from lamina.model.errors import ConcurrentUpdate, Unavailable
 from lamina.store import tree_changes
 from lamina.store.group_commit import GroupCommit
+from lamina.store.tables import counters
 
 #: seconds that a writer waits for another process on the same SQLite file
 _BUSY_TIMEOUT = 30
@@ -28,6 +29,12 @@ _BUSY_TIMEOUT = 30
 def _dump(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
+
+#: SQLSTATE of a transaction that is ended for others' sake: serialization_failure, deadlock_detected
+#: (PostgreSQL, "Appendix A. PostgreSQL Error Codes")
+_GIVES_WAY = frozenset({"40001", "40P01"})
+#: holds, to the end of the transaction, the row that queued writers stand in line for
+_QUEUE = sa.update(counters).where(counters.c.name == "queue").values(value=counters.c.value + 1)
 
 #: the execution option of a writing connection that holds the tables that its transaction has written to
 _WROTE = "lamina_wrote"
@@ -52,7 +59,6 @@ class Database:
     """Hands out connections inside transactions. Safe for threads; one object per process."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         self.is_sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {"pool_pre_ping": True}
         options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
@@ -77,15 +83,19 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self, *, settled: bool = False) -> Iterator[sa.Connection]:
+    def write(self, *, settled: bool = False, queued: bool = False) -> Iterator[sa.Connection]:
         """One transaction: all of it is kept when the block ends, none of it when the block raises.
 
-        With `settled` a reader on another connection sees, all through the block, all that its writer sees of others.
+        With `settled` a reader on another connection sees, all through the block, all that its writer sees of others. Of
+        the queued ones of all processes one at a time is in its block. Raises `Unavailable`, and `ConcurrentUpdate` where
+        the database chose it to give way to others.
         """
         notes: dict[str, tree_changes.What] = {}
         wrote: set[Any] = set()
         try:
             with _told(), self._transaction({tree_changes.NOTES: notes, _WROTE: wrote}, settled) as connection:
+                if queued and not self.is_sqlite:  # where every writer is queued
+                    connection.execute(_QUEUE)
                 yield connection
                 tree_changes.number(connection, notes)
         finally:
@@ -127,6 +137,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) in _GIVES_WAY:
+            raise ConcurrentUpdate("Others who write the same were let through first; try again.", cause=str(error)) from error
         raise Unavailable("The database does not answer or refuses to write; try again.", cause=str(error)) from error
 
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from lamina.model.providers import Inventory
 from lamina.store import tree_changes
-from lamina.store.tables import allocations, inventories, provider_aggregates, provider_traits, providers, resource_classes, traits
+from lamina.store.resource_names import TRAITS
+from lamina.store.tables import allocations, inventories, provider_aggregates, provider_traits, providers
 from lamina.store.tree_changes import What
 
 
@@ -23,11 +24,6 @@ def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | N
         row = {"id": provider_id, "name": name, "parent_id": parent_id, "root_id": parent_id or provider_id}
         tx.execute(sa.insert(providers).values(**row, generation=0, created_at=now, updated_at=now))
         tree_changes.note(tx, [parent_id or provider_id], What.SHAPE)
-
-
-def lock(tx: sa.Connection, provider_id: str) -> None:
-    """Have a provider stay as it is to the end of the transaction, for everybody else."""
-    tx.execute(sa.select(providers.c.id).where(providers.c.id == provider_id).with_for_update())
 
 
 def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
@@ -40,11 +36,6 @@ def remove_if_unused(tx: sa.Connection, provider_id: str) -> bool:
     if root_id is not None:
         tree_changes.note(tx, [root_id], What.SHAPE)
     return True
-
-
-def ensure_custom_class(tx: sa.Connection, name: str) -> None:
-    if tx.scalar(sa.select(resource_classes.c.name).where(resource_classes.c.name == name)) is None:
-        tx.execute(sa.insert(resource_classes).values(name=name))
 
 
 def _changed(tx: sa.Connection, provider_id: str, now: float) -> None:
@@ -94,8 +85,7 @@ def set_traits(tx: sa.Connection, provider_id: str, *, ours: Set[str], wanted: S
     """Of the traits in `ours`, the provider has exactly those in `wanted`; traits that are not ours are not touched."""
     present = set(tx.scalars(sa.select(provider_traits.c.trait).where(provider_traits.c.provider_id == provider_id)))
     for name in sorted(wanted - present):
-        if tx.scalar(sa.select(traits.c.name).where(traits.c.name == name)) is None:
-            tx.execute(sa.insert(traits).values(name=name))
+        TRAITS.ensure(tx, name)
         tx.execute(sa.insert(provider_traits).values(provider_id=provider_id, trait=name))
     gone = (present & ours) - wanted
     if gone:

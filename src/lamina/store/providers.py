@@ -92,6 +92,16 @@ def load(tx: sa.Connection, where: sa.ColumnElement[bool] | None = None) -> list
     ]
 
 
+def hold(tx: sa.Connection, where: sa.ColumnElement[bool]) -> None:
+    """Have these providers stay as they are, for everybody else, to the end of the transaction: what is read of them from now on
+    is what it is decided on. In the order of their ids, so that two who hold several cannot wait for each other in a ring.
+
+    On SQLite, where one writes at a time, they do so anyway.
+    """
+    if tx.dialect.name != "sqlite":
+        tx.execute(sa.select(providers.c.id).where(where).order_by(providers.c.id).with_for_update(key_share=True))
+
+
 _USED = (
     sa.select(sa.func.sum(allocations.c.used))
     .where(allocations.c.provider_id == providers.c.id, allocations.c.resource_class == inventories.c.resource_class)

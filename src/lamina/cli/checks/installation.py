@@ -10,6 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 from lamina.cli.checks.finding import Finding, Verdict
+from lamina.cli.database_option import VARIABLE, open_database
+from lamina.model.errors import LaminaError
+from lamina.store import schema
 
 #: free space below which an image or the database's log may not fit
 LEAST_FREE = 1 << 30
@@ -87,7 +90,20 @@ def database(state: Path, head: str) -> Finding:
         return Finding("database", Verdict.PROBLEM, f"{path} cannot be read: {error}", restore)
     if sound != "ok":
         return Finding("database", Verdict.PROBLEM, f"{path} is damaged: {sound}", restore)
-    version = found[0] if found else None
+    return _at(found[0] if found else None, head)
+
+
+def served_database(url: str, head: str) -> Finding:
+    """Whether the database at a URL answers, and has the schema `head`. Only reads."""
+    try:
+        with closing(open_database(url, Path())) as db:
+            return _at(schema.version(db), head)
+    except LaminaError as error:
+        why = str(error.context.get("cause", "")).partition("\n")[0]
+        return Finding("database", Verdict.PROBLEM, f"{error.message} {why}".strip(), f"mend ${VARIABLE}, or the server that it names")
+
+
+def _at(version: str | None, head: str) -> Finding:
     if version == head:
         return Finding("database", Verdict.OK, f"sound, schema {version}")
     if version is not None and version > head:

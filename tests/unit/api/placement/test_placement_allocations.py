@@ -11,6 +11,8 @@ from lamina.api.placement import allocations as handlers
 from lamina.model.errors import ConcurrentUpdate
 from lamina.store import allocations
 
+pytestmark = pytest.mark.databases
+
 
 def test_what_is_put_is_read_back(tree: Call) -> None:
     assert tree("PUT", f"/allocations/{CONSUMER}", holding({HOST: {"VCPU": 2}, GPU1: {"VGPU": 1}})).status_code == 204

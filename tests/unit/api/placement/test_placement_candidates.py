@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.unit.api.placement.conftest import CONSUMER, GPU1, GPU2, HOST, Call, holding
 
+pytestmark = pytest.mark.databases
+
 
 def asked(call: Call, query: str, version: str = "1.39") -> Any:
     answer = call("GET", f"/allocation_candidates?{query}", version=version)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.unit.api.placement.conftest import CONSUMER, GPU1, GPU2, HOST, Call, holding, why
 
+pytestmark = pytest.mark.databases
+
 
 def test_the_root_needs_no_token_and_tells_the_versions(call: Call) -> None:
     answer = call("GET", "", headers={"X-Auth-Token": ""})
