@@ -92,8 +92,16 @@ def candidates(
     if world is None:
         trees = list(trees)
         world = AllTrees(trees)
+    return islice(each_once(world, (found for tree in trees for found in of_tree(world, tree, request))), limit)
+
+
+def each_once(world: World, found: Iterable[Candidate]) -> Iterator[Candidate]:
+    """The candidates of several trees without those that an earlier tree had too, which takes shared providers."""
+    if not world.sharing:
+        yield from found
+        return
     seen: set[object] = set()
-    return islice((found for tree in trees for found in _of_tree(world, tree, request) if _is_new(found, seen)), limit)
+    yield from (candidate for candidate in found if _is_new(candidate, seen))
 
 
 def _is_new(candidate: Candidate, seen: set[object]) -> bool:
@@ -113,7 +121,8 @@ def _shared_with(world: World, tree: ProviderTree) -> tuple[Provider, ...]:
     return tuple(p for p in world.sharing if p.root_id != tree.root.id and p.aggregates & reached)
 
 
-def _of_tree(world: World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
+def of_tree(world: World, tree: ProviderTree, request: CandidateRequest) -> Iterator[Candidate]:
+    """The candidates of one tree, found as they are asked for."""
     if _tree_refuses(tree, request) is None and (slots := _slots(world, tree, request)) is not None:
         yield from _Search(tree, request, slots).run()
 

@@ -22,7 +22,6 @@ from lamina.scheduling.filters import Wanted
 from lamina.scheduling.index import Index
 from lamina.store import allocations, hosts, own_providers, providers, snapshots
 from lamina.store.hosts import GpuRecord, Vgpu
-from lamina.store.tables import providers as providers_table
 from lamina.store.tables import vgpus as vgpus_table
 
 
@@ -79,7 +78,7 @@ def _proved(tx: sa.Connection, index: Index, chosen: Choice, wanted: Wanted, pol
     """The choice anew, on the chosen host alone as this transaction sees it."""
     field = Field(index.demand)
     roots = {tree.root.id for p in chosen.candidate.allocations if (tree := index.tree_of(p)) is not None}
-    providers.hold(tx, providers_table.c.root_id.in_(roots))
+    providers.hold(tx, roots, trees=True)
     for snapshot in snapshots.load(tx, roots):
         field.put(snapshot)
     try:
@@ -119,7 +118,7 @@ def follow_layout(tx: sa.Connection, record: GpuRecord, now: float) -> None:
     if record.provider_id is None:
         return
     # so that of two who change a layout the second sees what the first has done
-    providers.hold(tx, providers_table.c.id == record.provider_id)
+    providers.hold(tx, [record.provider_id])
     layout = hosts.layout(tx, record)
     inventory = capacity.gpu_inventory(record.gpu, layout)
     own_providers.set_inventories(tx, record.provider_id, {record.gpu.resource_class: inventory} if inventory else {}, now=now)

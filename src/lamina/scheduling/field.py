@@ -14,8 +14,9 @@ from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, Provider, ProviderTree
 from lamina.model.requests import CandidateRequest
 from lamina.scheduling import policies
-from lamina.scheduling.candidates import candidates
+from lamina.scheduling.candidates import each_once
 from lamina.scheduling.gpu_states import ABSENT, GpuStates, other_amounts, wants
+from lamina.scheduling.kept_candidates import KeptCandidates
 from lamina.scheduling.policies import Ask, Demand, Scores, View
 from lamina.scheduling.stock import Numbers, Stock
 from lamina.store.snapshots import Snapshot
@@ -48,6 +49,7 @@ class Field:
         self._version = 0
         self._gpu_classes: set[str] = set()
         self._kept: dict[tuple[PolicyName, Ask], _Kept] = {}
+        self._candidates = KeptCandidates()
 
     # ------------------------------------------------------------------------------------------------ keeping
 
@@ -162,10 +164,17 @@ class Field:
 
     def candidates(self, request: CandidateRequest) -> Iterator[Candidate]:
         """Every candidate, by the names of the roots, found as they are asked for; the field may change meanwhile."""
-        slots = self.stock.promising(request)
         world = World(self.stock, tuple(self.stock.sharing))
-        trees = (tree for slot in slots.tolist() if (tree := self.stock.tree_at(slot)) is not None)
-        return candidates(trees, request, world=world)
+        number = self._candidates.number(world, request)
+        slots = self._candidates.where(number, request, self.stock, self._versions, self._version)
+        trees = (tree for slot in _few_at_a_time(slots) if (tree := self.stock.tree_at(slot)) is not None)
+        return each_once(world, (found for tree in trees for found in self._candidates.in_tree(number, request, world, tree)))
+
+
+def _few_at_a_time(slots: Numbers) -> Iterator[int]:
+    """Most callers stop after the first ones."""
+    for first in range(0, slots.size, 32):
+        yield from slots[first : first + 32].tolist()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
+from lamina.model import resources
 from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, ProviderTree
 from lamina.model.requests import CandidateRequest
@@ -34,6 +35,10 @@ class Index:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._lock = threading.Lock()
+        #: how many looks at the database have begun
+        self._looks = 0
+        #: the last of them that has been taken in
+        self._seen = 0
         #: the number of the last change that is in here; None before the first look
         self._number: int | None = None
         self._field = Field()
@@ -44,15 +49,22 @@ class Index:
 
         Read in a transaction of its own, always: what a caller has written and not yet committed must not stay here.
         """
-        with self._lock, self._db.read() as tx:
-            if self._number is None:
-                number = tree_changes.newest(tx)
-                for snapshot in snapshots.load(tx):
-                    self._field.put(snapshot)
-            else:
-                number, changes = tree_changes.since(tx, self._number)
-                self._take_in(tx, changes)
-            self._number = number
+        looks = self._looks
+        with self._lock:
+            if self._seen > looks:
+                return  # another's look, begun since this was called
+            self._looks += 1
+            look = self._looks
+            with self._db.read() as tx:
+                if self._number is None:
+                    number = tree_changes.newest(tx)
+                    for snapshot in snapshots.load(tx):
+                        self._field.put(snapshot)
+                else:
+                    number, changes = tree_changes.since(tx, self._number)
+                    self._take_in(tx, changes)
+                self._number = number
+            self._seen = look
 
     def _take_in(self, tx: sa.Connection, changes: list[TreeChange]) -> None:
         used: list[Snapshot] = []
@@ -69,6 +81,15 @@ class Index:
             self._field.remove(root_id)
         for snapshot in [*fresh, *(snapshots.with_usage(tx, used) if used else ())]:
             self._field.put(snapshot)
+
+    def unsure(self, classes: Iterable[str], traits: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Those of the names that are not standard and that no provider has: nobody may have created them."""
+        with self._lock:
+            stock = self._field.stock
+            return (
+                {name for name in classes if name not in resources.STANDARD_CLASSES and not stock.has_class(name)},
+                {name for name in traits if name not in resources.standard_traits() and not stock.has_trait(name)},
+            )
 
     def candidates(self, request: CandidateRequest) -> Iterator[Candidate]:
         """Every candidate, by the names of the roots, found as they are asked for."""

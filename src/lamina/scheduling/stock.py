@@ -205,15 +205,23 @@ class Stock:
 
     def all(self) -> list[ProviderTree]:
         """Every tree, by the names of the roots."""
-        return [self._trees[slot] for slot in self._in_order().tolist()]
+        return [self._trees[slot] for slot in self.in_order().tolist()]
 
     # ------------------------------------------------------------------------------------------------ asking
 
     def promising(self, request: CandidateRequest) -> Numbers:
         """The slots of the trees that could serve the request, as far as numbers tell, by the names of their roots."""
-        order = self._in_order()
-        chosen: Numbers = order[self._could(request)[order]]
+        order = self.in_order()
+        chosen: Numbers = order[self.could(request)[order]]
         return chosen
+
+    def has_class(self, name: str) -> bool:
+        """Whether some provider has an inventory of this class."""
+        return name in self._classes and bool((self._classes[name].most > 0).any())
+
+    def has_trait(self, name: str) -> bool:
+        """Whether some provider has this trait."""
+        return name in self._traits and bool(self._traits[name].any())
 
     def sums(self, name: str) -> tuple[Figures, Figures]:
         """slot -> what is left of a class in the whole tree, and what there is of it in all."""
@@ -234,12 +242,14 @@ class Stock:
         """The tree of a slot, or None where it has gone meanwhile."""
         return self._trees.get(slot)
 
-    def _in_order(self) -> Numbers:
+    def in_order(self) -> Numbers:
+        """The slots in the order of their roots' names."""
         if self._order is None:
             self._order = np.array(sorted(self._trees, key=lambda slot: self._trees[slot].root.name), np.int64)
         return self._order
 
-    def _could(self, request: CandidateRequest) -> Mask:
+    def could(self, request: CandidateRequest) -> Mask:
+        """slot -> whether its tree could serve the request, as far as numbers tell."""
         could: Mask = np.ones(self._most_slots, np.bool_)
         for name in request.root_required | request.root_forbidden:
             roots = self._any(self._traits, [name])[self._root_rows[: self._most_slots]]

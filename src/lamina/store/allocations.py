@@ -158,7 +158,7 @@ def replace_many(
     known = known or {}
     unknown = sorted(touched - known.keys())
     if unknown:
-        providers.hold(tx, providers_table.c.id.in_(unknown))
+        providers.hold(tx, unknown)
         known = {**known, **providers.stock(tx, unknown)}
     for replacement in replacements:
         _must_exist(replacement, known)
@@ -315,7 +315,7 @@ def move(tx: sa.Connection, from_consumer: str, to_consumer: str, *, consumer_ty
         return
     provider_ids = sorted(before.allocations)
     query = sa.select(providers_table.c.id, providers_table.c.generation).where(providers_table.c.id.in_(provider_ids))
-    providers.hold(tx, providers_table.c.id.in_(provider_ids))
+    providers.hold(tx, provider_ids)
     generations = {row.id: row.generation for row in tx.execute(query)}
     for provider_id in provider_ids:
         providers.bump_generation(tx, provider_id, generations[provider_id], now, What.USAGE)

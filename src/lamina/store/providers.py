@@ -92,14 +92,19 @@ def load(tx: sa.Connection, where: sa.ColumnElement[bool] | None = None) -> list
     ]
 
 
-def hold(tx: sa.Connection, where: sa.ColumnElement[bool]) -> None:
+_HOLD = sa.select(providers.c.id).order_by(providers.c.id).with_for_update(key_share=True)
+_HOLD_SOME = _HOLD.where(providers.c.id.in_(sa.bindparam("ids", expanding=True)))
+_HOLD_TREES = _HOLD.where(providers.c.root_id.in_(sa.bindparam("ids", expanding=True)))
+
+
+def hold(tx: sa.Connection, provider_ids: Iterable[str], *, trees: bool = False) -> None:
     """Have these providers stay as they are, for everybody else, to the end of the transaction: what is read of them from now on
     is what it is decided on. In the order of their ids, so that two who hold several cannot wait for each other in a ring.
 
-    On SQLite, where one writes at a time, they do so anyway.
+    With `trees` the ids are of roots, and everything below them is held too. On SQLite, where one writes at a time, all stay anyway.
     """
     if tx.dialect.name != "sqlite":
-        tx.execute(sa.select(providers.c.id).where(where).order_by(providers.c.id).with_for_update(key_share=True))
+        tx.execute(_HOLD_TREES if trees else _HOLD_SOME, {"ids": list(provider_ids)})
 
 
 _USED = (

@@ -27,25 +27,24 @@ _NUMBER = r"[1-9][0-9]*"
 _WORD = r"[a-zA-Z0-9_-]{1,64}"
 
 
-def index(request: Request) -> Reply:
+def list_candidates(request: Request) -> Reply:
     """GET /allocation_candidates."""
     wanted = parse(request)
     limit = _limit(request)
-    with request.plane.db.read() as tx:
-        names = {trait for g in wanted.groups for trait in frozenset().union(g.forbidden, *g.required)}
-        queries.must_exist(tx, wanted.total(), names | wanted.root_required | wanted.root_forbidden)
-    request.plane.index.refresh()
-    found = request.plane.index.candidates(wanted)
+    index = request.plane.index
+    index.refresh()
+    traits = {trait for g in wanted.groups for trait in frozenset().union(g.forbidden, *g.required)}
+    unsure = index.unsure(wanted.total(), traits | wanted.root_required | wanted.root_forbidden)
+    if any(unsure):
+        with request.plane.db.read() as tx:
+            queries.must_exist(tx, *unsure)
+    found = index.candidates(wanted)
     if not at_least(request, 29):
         found = (one for one in found if _flat(request, one))
     if at_least(request, 34):
         found = permuted(found, wanted)
     kept = list(itertools.islice(found, limit))
-    plain = {
-        "allocation_requests": [_shown(request, one) for one in kept],
-        "provider_summaries": _summaries(request, wanted, kept),
-    }
-    return reply(request, plain)
+    return reply(request, {"allocation_requests": _requests(request, kept), "provider_summaries": _summaries(request, wanted, kept)})
 
 
 def _flat(request: Request, candidate: Candidate) -> bool:
@@ -178,38 +177,44 @@ def _policy(request: Request, numbered: int) -> Literal["none", "isolate"] | Non
     raise BadRequest(f"Invalid query string parameters: {policy[:80]!r} is not one of ['none', 'isolate']")
 
 
-def _shown(request: Request, candidate: Candidate) -> dict[str, Any]:
+def _requests(request: Request, kept: Sequence[Candidate]) -> list[dict[str, Any]]:
     if not at_least(request, 12):
-        listed = [{"resource_provider": {"uuid": p}, "resources": amounts} for p, amounts in candidate.allocations.items()]
-        return {"allocations": listed}
-    plain: dict[str, Any] = {"allocations": {p: {"resources": amounts} for p, amounts in candidate.allocations.items()}}
+        return [
+            {"allocations": [{"resource_provider": {"uuid": p}, "resources": amounts} for p, amounts in one.allocations.items()]}
+            for one in kept
+        ]
+    plain: list[dict[str, Any]] = [
+        {"allocations": {p: {"resources": amounts} for p, amounts in one.allocations.items()}} for one in kept
+    ]
     if at_least(request, 34):
-        plain["mappings"] = candidate.mappings
+        for shown, one in zip(plain, kept, strict=True):
+            shown["mappings"] = one.mappings
     return plain
 
 
 def _summaries(request: Request, wanted: CandidateRequest, kept: Sequence[Candidate]) -> dict[str, dict[str, Any]]:
     """The providers of the candidates, from 1.29 on with everything in their trees; from 1.27 on with every class."""
     asked = wanted.total()
+    every_class, with_traits, whole_trees = at_least(request, 27), at_least(request, 17), at_least(request, 29)
     named = {provider_id for one in kept for provider_id in one.allocations}
     summary: dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
     trees = {tree.root.id: tree for p in named if (tree := request.plane.index.tree_of(p)) is not None}
     for tree in sorted(trees.values(), key=lambda tree: tree.root.name):
         for provider in tree.providers:
-            if provider.id not in named and not at_least(request, 29):
+            if provider.id not in named and not whole_trees:
                 continue
             stock = {
                 name: {"capacity": inventory.capacity, "used": provider.used.get(name, 0)}
                 for name, inventory in provider.inventories.items()
-                if name in asked or at_least(request, 27)
+                if every_class or name in asked
             }
             found[provider.id] = summary = {"resources": stock}
-            if at_least(request, 17):
+            if with_traits:
                 summary["traits"] = sorted(provider.traits, key=lambda name: (name.startswith("CUSTOM_"), name))
-            if at_least(request, 29):
+            if whole_trees:
                 summary |= {"parent_provider_uuid": provider.parent_id, "root_provider_uuid": provider.root_id}
     return found
 
 
-ROUTES = (route("GET", "/allocation_candidates", index, "allocation_candidates:list", since=10),)
+ROUTES = (route("GET", "/allocation_candidates", list_candidates, "allocation_candidates:list", since=10),)
