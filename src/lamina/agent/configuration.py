@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lamina.model import ids, resources
+from lamina.model import decoding, ids, resources
 from lamina.model.errors import BadRequest
 from lamina.model.gpus import GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
@@ -111,7 +111,7 @@ def load(path: Path | None, *, host: str | None = None) -> Configuration:
 def parse(text: str, *, named: str = "agent.toml", host: str | None = None) -> Configuration:
     """Raises `BadRequest` that names the key."""
     try:
-        content = msgspec.convert(_decoded(text, named), type=_Content, strict=True)
+        content = decoding.from_plain(_decoded(text, named), _Content)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         raise BadRequest(f"{named}: {where.strip('`').lstrip('.') or 'the file'}: {what[0].lower()}{what[1:]}") from error

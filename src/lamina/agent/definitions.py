@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from lamina.agent.commands import Command
+from lamina.model import decoding
 from lamina.model.errors import DeviceRefused, HostError
 from lamina.model.ids import PciAddress
 
@@ -58,7 +59,7 @@ class Mdevctl:
         # all of them: what is printed for one alone has another form
         listed = self._do("list its definitions", "list", "--defined", "--dumpjson")
         try:
-            parents = msgspec.json.decode(listed.strip() or "[]", type=_Listing)
+            parents = decoding.from_json(listed.strip() or "[]", _Listing)
         except msgspec.DecodeError as error:
             raise DeviceRefused(f"mdevctl's list of definitions cannot be read: {error}") from error
         for by_parent in parents:

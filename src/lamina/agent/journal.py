@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, Conflict, HostError, StaleFence
 from lamina.model.gpus import Framework
 from lamina.model.hosts import Call, Fence
@@ -59,7 +60,7 @@ class Journal:
         """Raises `Conflict` for a file that cannot be read: starting without it would take our devices for foreign ones."""
         self._path = path
         try:
-            self._content = msgspec.json.decode(path.read_bytes(), type=_Content)
+            self._content = decoding.from_json(path.read_bytes(), _Content)
         except FileNotFoundError:
             self._content = _Content()
         except (msgspec.DecodeError, UnicodeDecodeError, BadRequest) as error:

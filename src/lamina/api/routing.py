@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, LaminaError
 from lamina.operations.control_plane import ControlPlane
 
@@ -105,7 +106,7 @@ class Request:
     def json(self, model: type[T]) -> T:
         """The body as `model`, a msgspec Struct. Raises `BadRequest` that names the field."""
         try:
-            return msgspec.json.decode(self.body, type=model, strict=True)
+            return decoding.from_json(self.body, model)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"Invalid request body: {error}") from error
 

@@ -10,6 +10,7 @@ import yaml
 
 from lamina.api.rooms import ROOMS
 from lamina.hosts.private_files import write_private
+from lamina.model import decoding
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, Conflict
 from lamina.model.settings import Settings
@@ -41,7 +42,7 @@ def first_start(db: Database, state: Path, clock: Clock) -> Passwords:
     """The passwords, drawn if this is the first start, and the users that have them."""
     path = state / "passwords.json"
     try:
-        passwords = msgspec.json.decode(path.read_bytes(), type=Passwords)
+        passwords = decoding.from_json(path.read_bytes(), Passwords)
     except FileNotFoundError:
         passwords = Passwords(admin=secrets.token_urlsafe(18), demo=secrets.token_urlsafe(18))
         write_private(path, msgspec.json.encode(passwords))

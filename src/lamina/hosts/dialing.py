@@ -22,7 +22,7 @@ from lamina.hosts.directory import Compute
 from lamina.hosts.membership import Membership
 from lamina.hosts.wire import PARK, Calls, Poll
 from lamina.hosts.work import Work
-from lamina.model import ids
+from lamina.model import decoding, ids
 from lamina.model.clock import Clock
 from lamina.model.errors import LaminaError
 
@@ -188,7 +188,7 @@ class Line:
             )
             if answer.is_error:
                 raise joining.refusal(answer)
-            calls = msgspec.json.decode(answer.content, type=Calls)
+            calls = decoding.from_json(answer.content, Calls)
         except BaseException:
             self._work.put_back(results)
             self._changed = self._changed or changed

@@ -19,7 +19,7 @@ from lamina.hosts import certificates, membership
 from lamina.hosts.join_tokens import JoinToken
 from lamina.hosts.membership import Membership
 from lamina.hosts.wire import Authority, Enrol, Failure, Issued, Renew
-from lamina.model import ids
+from lamina.model import decoding, ids
 from lamina.model.clock import Clock, moment
 from lamina.model.errors import BadRequest, Conflict, LaminaError, Unauthorized, Unavailable
 
@@ -106,7 +106,7 @@ def _ask(client: httpx.Client, base: str, method: str, path: str, kind: type[T],
     if answer.is_error:
         raise refusal(answer)
     try:
-        return msgspec.json.decode(answer.content, type=kind)
+        return decoding.from_json(answer.content, kind)
     except msgspec.DecodeError as error:
         raise Unavailable(f"What answers at {base} is not where hosts dial in.") from error
 
@@ -118,7 +118,7 @@ class _Refused(msgspec.Struct, frozen=True):
 def refusal(answer: httpx.Response) -> LaminaError:
     """What the control plane says against a request, as the error it is."""
     try:
-        return msgspec.json.decode(answer.content, type=_Refused).error.as_error()
+        return decoding.from_json(answer.content, _Refused).error.as_error()
     except msgspec.DecodeError:
         return Unavailable(f"{answer.request.url} was answered {answer.status_code}.")
 

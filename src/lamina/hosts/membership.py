@@ -14,6 +14,7 @@ import msgspec
 
 from lamina.hosts import certificates
 from lamina.hosts.private_files import write_private
+from lamina.model import decoding
 from lamina.model.clock import moment
 from lamina.model.errors import Conflict
 
@@ -38,7 +39,7 @@ class Membership:
         """Raises `Conflict` where this host has not joined, or its files are damaged."""
         folder = state / FOLDER
         try:
-            joined = msgspec.json.decode((folder / "joined.json").read_bytes(), type=_Joined)
+            joined = decoding.from_json((folder / "joined.json").read_bytes(), _Joined)
         except FileNotFoundError as error:
             raise Conflict(f"This host has not joined a Lamina ({folder} has nothing of it): 'lamina join URL' does that.") from error
         except (OSError, msgspec.DecodeError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from lamina.hosts.directory import Compute
-from lamina.model import errors
+from lamina.model import decoding, errors
 from lamina.model.errors import DeviceRefused, HostError, LaminaError, NoValidHost
 
 #: seconds that a poll waits for a call at most
@@ -38,14 +38,14 @@ class Method:
 
     def call(self, compute: Compute, given: msgspec.Raw) -> msgspec.Raw:
         """Do what was asked. Raises what the method raises, and `msgspec.ValidationError`."""
-        values = msgspec.json.decode(given, type=self.given)
+        values = decoding.from_json(given, self.given)
         answer = getattr(compute, self.name)(*(getattr(values, name) for name in self.parameters))
         return msgspec.Raw(msgspec.json.encode(answer))
 
     def decode(self, answer: msgspec.Raw) -> Any:
         """Raises `HostError` for an answer that is none."""
         try:
-            return msgspec.json.decode(answer, type=self.answer)
+            return decoding.from_json(answer, self.answer)
         except msgspec.DecodeError as error:
             raise HostError(f"The host's answer to {self.name} cannot be read; is it of another version? ({error})") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from lamina.model import decoding
 from lamina.model.errors import BadRequest
 from lamina.model.policies import EXTRA_SPEC, PolicyName, parse_policy
 from lamina.model.requests import CandidateRequest, flavor_request
@@ -92,7 +93,7 @@ class Flavor:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Flavor:
         """What `to_plain` gave, read back. Raises `msgspec.ValidationError` on anything else."""
-        return msgspec.convert(plain, cls)
+        return decoding.from_plain(plain, cls)
 
 
 def _check_extra_specs(specs: Mapping[str, str]) -> None:

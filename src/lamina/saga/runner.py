@@ -17,7 +17,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from lamina.model import ids
+from lamina.model import decoding, ids
 from lamina.model.clock import Clock
 from lamina.model.errors import ConcurrentUpdate, Conflict, HostError, LaminaError, Unavailable
 from lamina.saga import recovery
@@ -247,7 +247,7 @@ class Runner(Generic[D]):
             id=row.id,
             kind=row.kind,
             subject=row.subject,
-            params=msgspec.convert(row.params, type=kind.params),
+            params=decoding.from_plain(row.params, kind.params),
             epoch=row.epoch,
             action=row.action,
             request_id=row.request_id,

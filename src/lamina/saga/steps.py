@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-import msgspec
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.errors import LaminaError
 from lamina.model.hosts import Call, Fence
 
@@ -120,7 +120,7 @@ class Work(Generic[D, P]):
         """What an earlier step returned. Raises KeyError where it has not finished."""
         if step.output is None:
             raise KeyError(f"step {step.name} has no output")
-        return cast(R, msgspec.convert(self.outputs[step.name], type=step.output))
+        return cast(R, decoding.from_plain(self.outputs[step.name], step.output))
 
     def finished(self, step: Change[D, P, Any] | Effect[D, P, Any]) -> bool:
         """Whether an earlier step came to its end; an undo may find that it did not."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.errors import NotFound
 from lamina.model.gpus import Gpu, Layout, Spot, VgpuState
 from lamina.model.hosts import VgpuReport
@@ -142,8 +143,8 @@ def _gpu(row: sa.Row[Any]) -> GpuRecord:
         host=row.host,
         address=PciAddress.parse(row.address),
         provider_id=row.provider_id,
-        gpu=msgspec.convert(row.facts, type=Gpu),
-        foreign=msgspec.convert(row.foreign_vgpus, type=tuple[VgpuReport, ...]),
+        gpu=decoding.from_plain(row.facts, Gpu),
+        foreign=decoding.from_plain(row.foreign_vgpus, tuple[VgpuReport, ...]),
         present=row.present,
         chosen_types=tuple(row.chosen_types) if row.chosen_types is not None else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerState
@@ -42,11 +43,11 @@ SORT_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
 def _server(row: sa.Row[Any]) -> Server:
     columns = _by_name(row)
     del columns["seq"]
-    return msgspec.convert(columns, type=Server)
+    return decoding.from_plain(columns, Server)
 
 
 def _migration(row: sa.Row[Any]) -> Migration:
-    return msgspec.convert(_by_name(row), type=Migration)
+    return decoding.from_plain(_by_name(row), Migration)
 
 
 def _by_name(row: sa.Row[Any]) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def count_by_flavor(tx: sa.Connection) -> dict[str, int]:
 def usage_of_project(tx: sa.Connection, project_id: str) -> tuple[int, int, int]:
     """(servers, vCPUs, MiB of memory) that a project has now."""
     flavors = tx.scalars(sa.select(servers.c.flavor).where(servers.c.project_id == project_id, servers.c.deleted_at.is_(None))).all()
-    held = [msgspec.convert(f, type=Flavor) for f in flavors]
+    held = [decoding.from_plain(f, Flavor) for f in flavors]
     return len(held), sum(f.vcpus for f in held), sum(f.memory_mb for f in held)
 
 

@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from lamina.agent.simulated.kernel import Card
-from lamina.model import catalog, ids, resources
+from lamina.model import catalog, decoding, ids, resources
 from lamina.model.errors import BadRequest
 from lamina.model.gpus import HAVE_SLOTS, Framework, Gpu, GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
@@ -100,7 +100,7 @@ def load_fleet(path: Path) -> Fleet:
 def parse_fleet(text: str) -> Fleet:
     """Raises `BadRequest` that names the field."""
     try:
-        entry = msgspec.convert(yaml.safe_load(text), type=FleetEntry, strict=True)
+        entry = decoding.from_plain(yaml.safe_load(text), FleetEntry)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BadRequest(f"the fleet file is not YAML{f' (line {mark.line + 1})' if mark is not None else ''}") from error

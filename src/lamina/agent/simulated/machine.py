@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from lamina.model import ids
+from lamina.model import decoding, ids
 from lamina.model.errors import Conflict
 from lamina.model.hosts import Nic, PowerState
 
@@ -77,7 +77,7 @@ class Machine:
         #: called once it is up again
         self.rebooted: list[Callable[[], None]] = []
         try:
-            self.state = msgspec.json.decode(path.read_bytes(), type=MachineState)
+            self.state = decoding.from_json(path.read_bytes(), MachineState)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Conflict(f"The simulated machine {path} is damaged ({error}); remove the file to begin with a new one.") from error
         except FileNotFoundError:

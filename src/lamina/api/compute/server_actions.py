@@ -13,6 +13,7 @@ from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
 from lamina.api.routing import MEMBER, Reply, Request, Route, Version
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server
@@ -44,7 +45,7 @@ class Lock(msgspec.Struct, forbid_unknown_fields=True):
 
 def _parsed(value: Any, model: type[Any], action: str) -> Any:
     try:
-        return msgspec.convert(value, type=model, strict=True)
+        return decoding.from_plain(value, model)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid input for {action}: {error}") from error
 

@@ -16,6 +16,7 @@ from lamina.api.compute.answers import read
 from lamina.api.compute.servers import find
 from lamina.api.routing import MEMBER, Reply, Request, Route, Version
 from lamina.hosts.directory import Compute
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, Conflict, HypervisorError, NotFound
 from lamina.model.hosts import Console
 from lamina.model.servers import Server, VmState
@@ -71,7 +72,7 @@ def output(request: Request, server: Server, value: Any) -> Reply:
 
 def _lines(value: Any) -> int | None:
     try:
-        length = msgspec.convert({} if value is None else value, type=Output, strict=True).length
+        length = decoding.from_plain({} if value is None else value, Output).length
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid input for os-getConsoleOutput: {error}") from error
     if length is None:
@@ -116,7 +117,7 @@ def of_old(action: str) -> Any:
         if request.version >= REMOTE_CONSOLES:
             raise NotFound(f"The action {action} was there until version 2.5; a console is made with remote-consoles now.")
         try:
-            kind = msgspec.convert(value, type=OfType, strict=True).type
+            kind = decoding.from_plain(value, OfType).type
         except msgspec.ValidationError as error:
             raise BadRequest(f"Invalid input for {action}: {error}") from error
         url = _url(request, server, PROTOCOL_OF_ACTION[action], kind)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.model import ids
+from lamina.model import decoding, ids
 from lamina.model.errors import BadRequest
 from lamina.model.networks import Port, commonest
 from lamina.store import hosts
@@ -45,7 +45,7 @@ def networks_asked_for(tx: sa.Connection, asked: str | list[dict[str, Any]] | No
 
 def _network(where: str, item: dict[str, Any], by_id: dict[str, str]) -> str:
     try:
-        wanted = msgspec.convert(item, type=Wanted, strict=True)
+        wanted = decoding.from_plain(item, Wanted)
     except msgspec.ValidationError as error:
         raise BadRequest(f"{where}: {error}") from error
     if wanted.port:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lamina.api.routing import Context
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden
 from lamina.store.images import Image
 
@@ -79,8 +80,8 @@ def said(image: Image, context: Context, wanted: Mapping[str, Any]) -> Image:
     for name in wanted.keys() & READ_ONLY:
         raise Forbidden(f"Attribute '{name}' is read-only.")
     try:
-        own = msgspec.convert({n: v for n, v in wanted.items() if n in NAMES}, Attributes)
-        properties = msgspec.convert({n: v for n, v in wanted.items() if n not in NAMES}, _Properties)
+        own = decoding.from_plain({n: v for n, v in wanted.items() if n in NAMES}, Attributes)
+        properties = decoding.from_plain({n: v for n, v in wanted.items() if n not in NAMES}, _Properties)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid image object: {error}") from error
     if not context.is_admin and own.owner != context.project_id:

@@ -16,7 +16,7 @@ import msgspec
 
 from lamina.api.placement.schema_words import in_words_of_json_schema
 from lamina.api.routing import PROJECT_ADMIN, Handler, Microversions, Reply, Request, Route, Version
-from lamina.model import errors
+from lamina.model import decoding, errors
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, UnsupportedMedia
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def body(request: Request, model: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"Malformed JSON: {error}") from error
     try:
-        return msgspec.convert(plain, model)
+        return decoding.from_plain(plain, model)
     except msgspec.ValidationError as error:
         raise BadRequest(f"JSON does not validate: {in_words_of_json_schema(str(error), plain)}") from error
 
