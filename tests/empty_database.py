@@ -39,11 +39,11 @@ class Postgres:
         self._server = sa.create_engine(self._url.set(database="postgres"), isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a database that is gone afterwards."""
+    def database(self, template: str = TEMPLATE) -> Iterator[str]:
+        """The URL of a database that is gone afterwards; with ``template0`` it has no schema."""
         name = f"test_{next(self._numbers)}"
         with self._server.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         try:
             yield self._url.set(database=name).render_as_string(hide_password=False)
         finally:

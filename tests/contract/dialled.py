@@ -27,15 +27,15 @@ WAIT = 20.0
 
 
 @contextlib.contextmanager
-def control_plane(state: Path) -> Iterator[ControlPlane]:
-    """Nothing runs in it but the listener for agents."""
+def control_plane(state: Path, shared: Path | None = None) -> Iterator[ControlPlane]:
+    """Nothing runs in it but the listener for agents. With `shared`, the database and the authority are another one's, in its state."""
     state.mkdir(exist_ok=True)
     (state / "images").mkdir(exist_ok=True)
-    db = Database.at(state)
+    db = Database.at(shared or state)
     schema.upgrade(db)
     with contextlib.closing(db), contextlib.closing(bind("--agents", "127.0.0.1:0")) as door:
         names = names_of(door, ())
-        settings = Settings(state=state, agents_url=url_of("https", door, names[0]))
+        settings = Settings(state=state, shared=shared, agents_url=url_of("https", door, names[0]))
         plane = ControlPlane.assemble(settings, db, SystemClock(), Hosts(), KINDS)
         with listening_for_agents(plane, door, names):
             yield plane

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from lamina.hosts import certificates, dialing, joining
 from lamina.hosts.authority import authority
 from lamina.model.errors import HostUnreachable
+from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import enrolments
 from tests.contract.dialled import WAIT, control_plane, dialled, joined
@@ -117,3 +120,45 @@ def test_an_agent_that_is_told_to_stop_finishes_what_it_has_begun(
     assert (ended, slow.done) == ([None], ["remove_domain"])
     with pytest.raises(HostUnreachable):
         remote.report()
+
+
+def test_an_agent_dials_every_control_plane_that_it_is_told_of(plane: ControlPlane, tmp_path: Path) -> None:
+    member = joined(plane, "host", tmp_path / "host")
+    host = switched_on("mdev", tmp_path / "host")
+    first = plane.settings.agents_url
+    assert first is not None
+
+    def kept() -> list[str]:
+        found: list[str] = json.loads((tmp_path / "host" / "membership" / "joined.json").read_text())["control_planes"]
+        return found
+
+    with dialled(plane, member, host.compute) as remote:
+        with control_plane(tmp_path / "second", shared=tmp_path / "control") as other:
+            second = other.settings.agents_url
+            assert second is not None
+            tell(plane, first, second)
+            until(lambda: other.hosts.names() == ["host"] and other.hosts.of("host").report().host == "host")
+            assert kept() == [first, second]
+            tell(other, first, second)
+        # it is gone; its line breaks, and is not dialled for ever
+        tell(plane, first)
+        until(lambda: kept() == [first])
+        assert remote.report().host == "host"
+    assert member.control_planes == (first,)
+
+
+def tell(plane: ControlPlane, *control_planes: str) -> None:
+    plane.hosts.control_planes = control_planes
+    enrolment.tell_all(plane)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            if holds():
+                return
+        except HostUnreachable:
+            pass
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -27,8 +27,9 @@ def lamina(*arguments: str, inside: tuple[str, ...] = (), stdin: str = "") -> su
 class ControlPlane(Cloud):
     """A running `lamina api`."""
 
-    def __init__(self, directory: Path, hosts: list[dict[str, Any]], address: str = "127.0.0.1") -> None:
-        super().__init__(directory, hosts)
+    def __init__(self, directory: Path, hosts: list[dict[str, Any]], *options: str, address: str = "127.0.0.1") -> None:
+        directory.mkdir(exist_ok=True)
+        super().__init__(directory, hosts, *options)
         self._directory = directory
         self._address = address
         #: where hosts dial in; the port is kept over a restart
@@ -36,7 +37,7 @@ class ControlPlane(Cloud):
 
     def verb(self) -> list[str]:
         port = self.agents_url.rpartition(":")[2] or "0"
-        return ["api", "--agents", f"{self._address}:{port}", "--service-down", str(SERVICE_DOWN)]
+        return ["api", "--agents", f"{self._address}:{port}", "--service-down", str(SERVICE_DOWN), *self.options]
 
     def token(self, host: str) -> str:
         made = lamina("fleet", "token", "create", "--state", str(self.state), "--host", host)

@@ -99,7 +99,7 @@ def network() -> Iterator[Network]:
 def test_a_host_that_is_cut_off_returns(network: Network, tmp_path: Path) -> None:
     hosts = [host(name, gpu("0000:81:00.0", framework)) for name, framework in zip(HOSTS, ("mdev", "vfio"), strict=True)]
     with ExitStack() as stack:
-        cloud = ControlPlane(tmp_path, hosts, network.address)
+        cloud = ControlPlane(tmp_path, hosts, address=network.address)
         stack.enter_context(running(cloud))
         for name in HOSTS:
             stack.enter_context(cloud.host(name, inside=("ip", "netns", "exec", network.namespace(name))))

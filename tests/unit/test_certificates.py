@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import stat
 from pathlib import Path
 
@@ -96,15 +97,28 @@ def test_what_is_no_certificate_is_told() -> None:
 def test_the_authority_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     made = authority.authority(tmp_path, NOW)
     assert authority.authority(tmp_path, NOW + 86400) == made
-    authority.for_listener(tmp_path, NAMES, NOW)
+    authority.for_listener(tmp_path, tmp_path, NAMES, NOW)
     folder = tmp_path / authority.FOLDER
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+def test_control_planes_that_share_a_folder_have_one_authority(tmp_path: Path) -> None:
+    """Made by all of them at once, at their first start."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: authority.authority(tmp_path, NOW), range(8)))
+    assert len({pair.certificate for pair in made}) == len({pair.key for pair in made}) == 1
+    listeners = []
+    for state in (tmp_path / "one", tmp_path / "two"):
+        state.mkdir()
+        listeners.append(authority.for_listener(tmp_path, state, NAMES, NOW)[0])
+    assert len({path.read_bytes() for path in listeners}) == 2
+    assert all(certificates.signed_by(path.read_bytes(), made[0].certificate) for path in listeners)
+
+
 def test_the_listeners_certificate_is_kept_until_two_thirds_of_its_life_are_over(tmp_path: Path) -> None:
     def made(now: float, names: tuple[str, ...] = NAMES) -> bytes:
-        certificate, key = authority.for_listener(tmp_path, names, now)
+        certificate, key = authority.for_listener(tmp_path, tmp_path, names, now)
         assert key.exists()
         return certificate.read_bytes()
 
@@ -119,9 +133,9 @@ def test_the_listeners_certificate_is_kept_until_two_thirds_of_its_life_are_over
 
 
 def test_the_listeners_certificate_follows_the_authority(tmp_path: Path) -> None:
-    before = authority.for_listener(tmp_path, NAMES, NOW)[0].read_bytes()
+    before = authority.for_listener(tmp_path, tmp_path, NAMES, NOW)[0].read_bytes()
     authority.authority_file(tmp_path).unlink()
-    after = authority.for_listener(tmp_path, NAMES, NOW)[0].read_bytes()
+    after = authority.for_listener(tmp_path, tmp_path, NAMES, NOW)[0].read_bytes()
     assert certificates.signed_by(after, authority.authority_file(tmp_path).read_bytes())
     assert not certificates.signed_by(before, authority.authority_file(tmp_path).read_bytes())
 

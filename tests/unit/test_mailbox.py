@@ -132,6 +132,35 @@ def test_a_host_that_was_never_heard_is_silent() -> None:
         Mailbox("host", StillClock()).call("report", NOTHING, 60.0)
 
 
+def test_one_that_has_not_come_yet_is_given_the_time_to(callers: concurrent.futures.ThreadPoolExecutor) -> None:
+    """What is to be done there waits; what only looks does not, and nobody waits once the time is over."""
+    host = Host()
+    calling = callers.submit(host.mailbox.call, "set_power", NOTHING, 60.0, 30.0)
+    with pytest.raises(HostUnreachable):
+        host.mailbox.call("report", NOTHING, 60.0)
+    assert not calling.done()
+    handed: list[Given] = []
+    while not handed:
+        handed = host.poll()
+    host.poll(handed[0].id)
+    assert bytes(calling.result().answer) == b'"done"'
+
+    late = Host()
+    late.clock.sleep(31)
+    with pytest.raises(HostUnreachable):
+        late.mailbox.call("set_power", NOTHING, 60.0, 30.0)
+
+
+def test_a_parked_poll_is_answered_when_there_is_something_to_tell(host: Host) -> None:
+    number = host.park()
+    host.mailbox.nudge()
+    assert host.woken == [1]
+    assert host.mailbox.collect(number) == []
+    host.mailbox.end(number)
+    host.mailbox.nudge()
+    assert host.woken == [1]
+
+
 def test_a_parked_host_is_there_for_as_long_as_it_may_be_parked(host: Host) -> None:
     host.park()
     host.clock.sleep(PARK + GRACE)

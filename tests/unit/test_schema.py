@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from alembic.migration import MigrationContext
 from lamina.model.errors import BadRequest
 from lamina.store import schema, tables
 from lamina.store.database import Database
+from tests.empty_database import Postgres
 
 
 def test_migrations_build_the_tables(tmp_path: Path) -> None:
@@ -56,3 +60,33 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
         schema.upgrade(db)
     assert schema.version(db) == "9999"
     db.close()
+
+
+def test_processes_that_start_at_once_on_an_empty_database_make_it_once(postgres: Postgres) -> None:
+    program = "import sys; from lamina.store import database, schema; schema.upgrade(database.Database(sys.argv[1]))"
+    with postgres.database("template0") as url:
+        several = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
+        assert [one.wait(60) for one in several] == [0, 0, 0]
+        db = Database(url)
+        assert schema.version(db) == schema.HEAD
+        db.close()
+
+
+#: what a process of the version before does not notice
+ADDING = {"create_table", "create_index", "add_column", "execute", "f"}
+
+
+def test_a_migration_only_adds_so_that_processes_of_the_version_before_go_on_beside_it() -> None:
+    """From 0007 on, the first version that several processes may run of."""
+    folder = Path(schema.__file__).parent / "migrations" / "versions"
+    newer = [path for path in sorted(folder.glob("*.py")) if path.name > "0007"]
+    assert len(newer) > 1
+    for path in newer:
+        (upgrade,) = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name == "upgrade"]
+        calls = [node for node in ast.walk(upgrade) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+        done = [(node.func.attr, node) for node in calls if isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "op"]
+        assert {name for name, _ in done} <= ADDING, path.name
+        for name, node in done:
+            told = ast.unparse(node)
+            assert name != "execute" or "INSERT INTO" in told, told
+            assert name != "add_column" or "nullable=True" in told or "server_default=" in told, told

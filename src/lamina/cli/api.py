@@ -12,6 +12,8 @@ from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 from lamina.cli.up import ADVERTISE
 
+SHARED = "What several of them have in common beside the database (--database): a directory that each can reach, as over NFS."
+
 
 @click.command("api", help="Serve every API for hosts on other machines, each of which runs 'lamina agent'.")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
@@ -19,6 +21,8 @@ from lamina.cli.up import ADVERTISE
 @click.option("--agents", default="0.0.0.0:8775", show_default=True, metavar="HOST:PORT", help="Where hosts dial in, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
 @database_option
+@click.option("--public-url", metavar="URL", help="What clients are told to use: a load balancer, say.  [default: where it listens]")
+@click.option("--shared", type=click.Path(path_type=Path), metavar="DIR", help=SHARED)
 @policy_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -28,6 +32,8 @@ def command(
     agents: str,
     advertise: tuple[str, ...],
     database: str | None,
+    public_url: str | None,
+    shared: Path | None,
     policy: str,
     service_down: float,
     log_level: str,
@@ -41,6 +47,8 @@ def command(
         None,
         Agents(agents, advertise),
         database=database,
+        public_url=public_url,
+        shared=shared,
         policy=policy,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

@@ -55,6 +55,31 @@ def show(state: Path | None, as_json: bool, host: str | None) -> None:
 @command.command()
 @_state
 @_json
+def replicas(state: Path | None, as_json: bool) -> None:
+    """List the control planes of this fleet, with where each is reached.
+
+    One without a sign of life is down; there are none where the records are in SQLite, which one process has for itself.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from lamina.cli.client import Client
+    from lamina.cli.console import console, print_json
+
+    with Client.connect(state or default_state()) as client:
+        known = client.call("fleet", "GET", "/replicas")["replicas"]
+    if as_json:
+        print_json(known)
+        return
+    table = Table("control plane", "for hosts", "version", "state", box=box.SIMPLE)
+    for one in known:
+        table.add_row(one["url"] + (" (this one)" if one["this"] else ""), one["agents_url"] or "-", one["version"], one["state"])
+    console().print(table)
+
+
+@command.command()
+@_state
+@_json
 def capacity(state: Path | None, as_json: bool) -> None:
     """Tell how many more vGPUs of each type fit.
 

@@ -152,7 +152,7 @@ class _AgentsServer(uvicorn.Server):
 @contextlib.contextmanager
 def listening_for_agents(plane: ControlPlane, door: socket.socket, names: Sequence[str]) -> Iterator[None]:
     """Let hosts dial in at `door`, whose certificate is for `names`, until the block ends. Raises `Conflict`."""
-    state = plane.settings.state
+    common, state = plane.settings.common, plane.settings.state
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # asked for, not demanded: who joins has none yet
@@ -160,13 +160,13 @@ def listening_for_agents(plane: ControlPlane, door: socket.socket, names: Sequen
 
     def certify() -> None:
         """Connections that come later see the new certificate."""
-        context.load_cert_chain(*authority.for_listener(state, names, plane.clock.now()))
+        context.load_cert_chain(*authority.for_listener(common, state, names, plane.clock.now()))
 
     async def look() -> None:
         certify()
 
     certify()
-    context.load_verify_locations(authority.authority_file(state))
+    context.load_verify_locations(authority.authority_file(common))
     config = _config(
         plane,
         (agents.ROOM,),

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lamina.agent.depot import LocalDepot
 from lamina.agent.images import LocalImages
@@ -20,13 +21,18 @@ from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.cli.this_machine import must_serve, this_machine
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
+from lamina.model.errors import BadRequest
 from lamina.model.policies import PolicyName
 from lamina.model.settings import Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
+from lamina.operations.presence import Presence
 from lamina.operations.reconcile import Reconciler
 from lamina.store import schema
+
+#: seconds after a start in which hosts dial in again, where other control planes may have work for them at once
+FIRST_DIAL = 15.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +73,13 @@ class ThisMachine:
         compute.on_change(partial(plane.hosts.changed, name))
 
 
+def _must_be_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise BadRequest(f"--public-url: {text!r} is not an address like https://cloud.example.org")
+    return text.rstrip("/")
+
+
 def serve(
     state: Path,
     listen: str,
@@ -74,6 +87,8 @@ def serve(
     agents: Agents | None = None,
     *,
     database: str | None,
+    public_url: str | None = None,
+    shared: Path | None = None,
     policy: str,
     service_down: float,
     ready: Callable[[str], None],
@@ -88,10 +103,14 @@ def serve(
         side_door = stack.enter_context(contextlib.closing(bind("--agents", agents.listen))) if agents else None
         names = names_of(side_door, agents.advertise) if agents and side_door else ()
         state = prepare(state)
+        if shared is not None and database is None:
+            raise BadRequest("--shared: control planes that share something have their records in one PostgreSQL database: --database")
         stack.enter_context(held(state / "lock", f"--state: another lamina is running on {state}"))
         settings = Settings(
             state=state,
-            public_url=url_of("http", door),
+            shared=None if shared is None else prepare(shared),
+            first_dial=0.0 if database is None else FIRST_DIAL,
+            public_url=_must_be_url(public_url) if public_url else url_of("http", door),
             agents_url=url_of("https", side_door, names[0]) if side_door else None,
             service_down=service_down,
             policy=PolicyName(policy),
@@ -101,7 +120,7 @@ def serve(
         clock = SystemClock()
         db = stack.enter_context(contextlib.closing(open_database(database, state)))
         schema.upgrade(db)
-        write_clouds(settings, first_start(db, state, clock))
+        write_clouds(settings, first_start(db, settings.common, clock))
         plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS, alone=db.is_sqlite)
         if hosts is not None:
             hosts.join(plane)
@@ -109,11 +128,15 @@ def serve(
         sweep(plane)
         if side_door is not None:
             stack.enter_context(listening_for_agents(plane, side_door, names))
-        reconciler = Reconciler(plane)
+        reconciler, presence = Reconciler(plane), Presence(plane)
         plane.start()
+        if not db.is_sqlite:
+            presence.start()
         reconciler.start()
         try:
             answer(plane, door, ready)
         finally:
             reconciler.stop()
+            if not db.is_sqlite:
+                presence.stop()
             plane.stop()

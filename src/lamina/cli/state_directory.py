@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from lamina.api.rooms import ROOMS
-from lamina.hosts.private_files import write_private
+from lamina.hosts.private_files import alone, write_private
 from lamina.model import decoding
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, Conflict
@@ -38,17 +38,17 @@ def prepare(state: Path) -> Path:
     return state.resolve()
 
 
-def first_start(db: Database, state: Path, clock: Clock) -> Passwords:
+def first_start(db: Database, common: Path, clock: Clock) -> Passwords:
     """The passwords, drawn if this is the first start, and the users that have them."""
-    path = state / "passwords.json"
+    path = common / "passwords.json"
     try:
+        with alone(common / "passwords.lock"):  # two control planes of one fleet may start at once
+            if not path.exists():
+                write_private(path, msgspec.json.encode(Passwords(admin=secrets.token_urlsafe(18), demo=secrets.token_urlsafe(18))))
         passwords = decoding.from_json(path.read_bytes(), Passwords)
-    except FileNotFoundError:
-        passwords = Passwords(admin=secrets.token_urlsafe(18), demo=secrets.token_urlsafe(18))
-        write_private(path, msgspec.json.encode(passwords))
     except msgspec.DecodeError as error:
         raise Conflict(f"{path} is damaged: {error}") from error
-    with db.write() as tx:
+    with db.write(queued=True) as tx:
         identity.bootstrap(tx, passwords.admin, passwords.demo, clock.now())
     return passwords
 

@@ -1,6 +1,7 @@
 """Dialing in: one line to each control plane, kept up by a host's agent for as long as it runs.
 
-Each line is a long poll. Answers do not wait for it to end: a second poll brings them and takes the place of the first.
+Any control plane says where the others are; lines come and go as they do. Each line is a long poll. Answers do not wait for
+it to end: a second poll brings them and takes the place of the first.
 A line that breaks is dialled again after a pause that grows, with jitter, so that a fleet does not come back all at once.
 """
 
@@ -11,7 +12,7 @@ import concurrent.futures
 import contextlib
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 import msgspec
@@ -48,8 +49,36 @@ class Agent:
         self.joined = joined
         self.clock = clock
         self._ready: Callable[[], None] | None = ready
+        self._compute = compute
         self._pool = concurrent.futures.ThreadPoolExecutor(WORKERS, thread_name_prefix="call")
-        self._lines = [Line(self, url, compute, self._pool) for url in joined.control_planes]
+        self._lines = {url: Line(self, url, compute, self._pool) for url in joined.control_planes}
+        #: where the fleet's control planes are, as last told by one of them
+        self._told: tuple[str, ...] = ()
+        self._dial: Callable[[Line], object] = lambda _line: None
+
+    def told(self, control_planes: Sequence[str]) -> None:
+        """One of them says where all of them are. On the event loop."""
+        new = [url for url in control_planes if url not in self._told]
+        self._told = tuple(control_planes)
+        for url in new:
+            if url in self._lines:
+                self._lines[url].dial_now()
+            else:
+                self._lines[url] = line = Line(self, url, self._compute, self._pool)
+                self._dial(line)
+        if control_planes and set(control_planes) != set(self.joined.control_planes):
+            try:
+                self.joined.reached_at(self._told)
+            except OSError as error:
+                log.error("where the control planes are is not kept", why=str(error))
+
+    def gives_up(self, line: Line) -> bool:
+        """Whether a line that is broken is not to be dialled again: its control plane is none any more."""
+        if not self._told or line.url in self._told:
+            return False
+        self._lines.pop(line.url, None)
+        log.info("a control plane is gone", control_plane=line.url)
+        return True
 
     def heard(self) -> None:
         """A control plane has answered."""
@@ -59,7 +88,7 @@ class Agent:
 
     def changed(self) -> None:
         """Something here changed that nobody asked for. From any thread."""
-        for line in self._lines:
+        for line in list(self._lines.values()):
             line.tell_change()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -67,8 +96,10 @@ class Agent:
         renewal = asyncio.create_task(self._keep_certificate())
         try:
             async with asyncio.TaskGroup() as group:
-                for line in self._lines:
-                    group.create_task(line.keep(stop))
+                self._dial = lambda line: group.create_task(line.keep(stop))
+                for line in list(self._lines.values()):
+                    self._dial(line)
+                await stop.wait()
         finally:
             renewal.cancel()
             self._pool.shutdown()
@@ -76,7 +107,7 @@ class Agent:
     async def _keep_certificate(self) -> None:
         while True:
             if await asyncio.to_thread(self._renew):
-                for line in self._lines:
+                for line in list(self._lines.values()):
                     line.dial_anew()
             await asyncio.sleep(RENEWAL_LOOK)
 
@@ -113,6 +144,8 @@ class Line:
         #: asks for new connections, which show the new certificate
         self._anew = False
         self._news = asyncio.Event()
+        #: cuts the pause before the next dialling short
+        self._now = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._park = PARK
         self._pause = FIRST_PAUSE
@@ -121,6 +154,10 @@ class Line:
         """From any thread."""
         self._changed = True
         self._tell()
+
+    def dial_now(self) -> None:
+        self._pause = FIRST_PAUSE
+        self._now.set()
 
     def dial_anew(self) -> None:
         self._anew = True
@@ -145,10 +182,17 @@ class Line:
             except (LaminaError, httpx.HTTPError, ssl.SSLError) as error:
                 why = error if isinstance(error, LaminaError) else joining.why_not(self.url, error)
                 log.warning("line lost", control_plane=self.url, why=why.message, **why.context)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                if self._agent.gives_up(self):
+                    break
+                await self._rest(stopping)
         stopping.cancel()
+
+    async def _rest(self, stopping: asyncio.Task[bool]) -> None:
+        self._now.clear()
+        now = asyncio.create_task(self._now.wait())
+        pause, self._pause = self._pause * random.uniform(0.5, 1.0), min(2 * self._pause, LONGEST_PAUSE)  # noqa: S311 - jitter
+        await asyncio.wait({stopping, now}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        now.cancel()
 
     def _client(self) -> httpx.AsyncClient:
         self._anew = False
@@ -196,6 +240,7 @@ class Line:
         self._agent.heard()
         self._park, self._pause = calls.park, FIRST_PAUSE
         self._must_agree_on_time(calls.time)
+        self._agent.told(calls.control_planes)
         self._work.take(calls.calls)
 
     def _must_agree_on_time(self, theirs: float) -> None:

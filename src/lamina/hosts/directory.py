@@ -58,6 +58,9 @@ class Compute(Protocol):
 class Hosts:
     """The hosts this process can reach. Thread-safe."""
 
+    #: where hosts dial in, of every control plane of the fleet that is there; empty where there is one, which they know
+    control_planes: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self._computes: dict[str, Compute] = {}
         self._reboots: dict[str, Callable[[], None]] = {}
@@ -97,6 +100,10 @@ class Hosts:
     def names(self) -> list[str]:
         with self._lock:
             return sorted(self._computes)
+
+    def all(self) -> list[Compute]:
+        with self._lock:
+            return list(self._computes.values())
 
     def of(self, name: str) -> Compute:
         """The compute service of a host. Raises `HostUnreachable`."""

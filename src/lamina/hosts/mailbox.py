@@ -41,6 +41,9 @@ class Mailbox:
 
     def __init__(self, host: str, clock: Clock) -> None:
         self.host = host
+        self._made_at = clock.now()
+        #: set when the host has come for the first time
+        self._came = threading.Event()
         self._clock = clock
         self._lock = threading.Lock()
         self._letters: dict[str, _Letter] = {}
@@ -56,11 +59,14 @@ class Mailbox:
 
     # ------------------------------------------------------------------------------------------------ callers
 
-    def call(self, method: str, parameters: msgspec.Raw, timeout: float) -> Result:
+    def call(self, method: str, parameters: msgspec.Raw, timeout: float, first_dial: float = 0.0) -> Result:
         """Have the host do something, and wait for it, `timeout` seconds at most.
 
-        Raises `HostUnreachable` at once where the host is silent, and as soon as it is while it had the call.
+        Raises `HostUnreachable` at once where the host is silent, and as soon as it is while it had the call; one that has
+        never come is given `first_dial` seconds for it from when this mailbox was made.
         """
+        if not self._came.is_set():
+            self._came.wait(max(0.0, self._made_at + first_dial - self._clock.now()))
         letter = self._put(method, parameters)
         deadline = self._clock.now() + timeout
         while True:
@@ -122,6 +128,7 @@ class Mailbox:
         with self._lock:
             if poll.session in self._over:
                 raise Conflict(f"This agent is over: it took its leave, or another one speaks for host {self.host} since.")
+            self._came.set()
             self._polls += 1
             number = self._polls
             began = poll.session != self._session
@@ -175,6 +182,13 @@ class Mailbox:
                 self._wake = None
                 if self._heard_until is not None:
                     self._heard_until = min(self._heard_until, self._clock.now())
+
+    def nudge(self) -> None:
+        """Have the poll that is parked answered, with whatever there is."""
+        with self._lock:
+            wake = self._wake
+        if wake is not None:
+            wake()
 
     def close(self) -> None:
         """Let go of the poll that is parked, and of all to come: this process is ending."""

@@ -26,9 +26,9 @@ class _Joined(msgspec.Struct, frozen=True):
     control_planes: list[str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Membership:
-    """Of one host. ``control_planes`` are base URLs."""
+    """Of one host. ``control_planes`` are base URLs; they come and go."""
 
     folder: Path
     host: str
@@ -75,6 +75,11 @@ class Membership:
     def renewed(self, certificate: bytes) -> None:
         """Use this certificate from now on. Raises OSError."""
         write_private(self.folder / "certificate.pem", certificate)
+
+    def reached_at(self, control_planes: tuple[str, ...]) -> None:
+        """Dial these from now on. Raises OSError."""
+        write_private(self.folder / "joined.json", msgspec.json.encode(_Joined(self.host, list(control_planes))))
+        self.control_planes = control_planes
 
     def tls(self) -> ssl.SSLContext:
         """For connections that show who this host is, to whom it has joined and to nobody else. Raises `Conflict`."""

@@ -17,11 +17,15 @@ LOOK_TIMEOUT = 30.0
 WORK_TIMEOUT = 3600.0
 
 
-def _by_mail(method: Callable[Concatenate[Compute, P], T], timeout: float) -> Callable[Concatenate[RemoteCompute, P], T]:
+def _by_mail(
+    method: Callable[Concatenate[Compute, P], T], timeout: float, *, looks: bool = False
+) -> Callable[Concatenate[RemoteCompute, P], T]:
+    """The method by mail. What only looks at the host does not wait for it to dial in first."""
     wire = METHODS[method.__name__]
 
     def ask(self: RemoteCompute, /, *values: P.args, **named: P.kwargs) -> T:
-        result = self.mailbox.call(wire.name, wire.encode(*values, **named), timeout)
+        first_dial = 0.0 if looks else self._first_dial
+        result = self.mailbox.call(wire.name, wire.encode(*values, **named), timeout, first_dial)
         if result.failure is not None:
             raise result.failure.as_error()
         return cast(T, wire.decode(result.answer))
@@ -33,10 +37,11 @@ def _by_mail(method: Callable[Concatenate[Compute, P], T], timeout: float) -> Ca
 class RemoteCompute:
     """Raises `HostUnreachable` where the host is silent, and besides what the host's own compute service raises."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, first_dial: float = 0.0) -> None:
         self.mailbox = mailbox
+        self._first_dial = first_dial
 
-    report = _by_mail(Compute.report, LOOK_TIMEOUT)
+    report = _by_mail(Compute.report, LOOK_TIMEOUT, looks=True)
     ensure_vgpus = _by_mail(Compute.ensure_vgpus, WORK_TIMEOUT)
     release_vgpus = _by_mail(Compute.release_vgpus, WORK_TIMEOUT)
     ensure_domain = _by_mail(Compute.ensure_domain, WORK_TIMEOUT)
@@ -44,5 +49,5 @@ class RemoteCompute:
     remove_domain = _by_mail(Compute.remove_domain, WORK_TIMEOUT)
     send_disk = _by_mail(Compute.send_disk, WORK_TIMEOUT)
     take_disk = _by_mail(Compute.take_disk, WORK_TIMEOUT)
-    console_output = _by_mail(Compute.console_output, LOOK_TIMEOUT)
-    console = _by_mail(Compute.console, LOOK_TIMEOUT)
+    console_output = _by_mail(Compute.console_output, LOOK_TIMEOUT, looks=True)
+    console = _by_mail(Compute.console, LOOK_TIMEOUT, looks=True)

@@ -129,6 +129,8 @@ class Calls(msgspec.Struct, frozen=True):
     time: float
     #: how long the next poll may be kept waiting, in seconds
     park: float
+    #: where every control plane of the fleet is dialled; empty where the one that answers is the only one
+    control_planes: list[str] = []
 
 
 class Enrol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

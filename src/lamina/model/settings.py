@@ -13,6 +13,8 @@ class Settings:
     """How this process runs. Times are in seconds."""
 
     state: Path
+    #: what all control planes of a fleet have in common beside the database, or None where there is one: then it is in `state`
+    shared: Path | None = None
     #: base of every address in answers and in the catalog, without a trailing slash
     public_url: str = "http://127.0.0.1:8774"
     #: where hosts of other machines dial in, or None where they cannot
@@ -21,7 +23,9 @@ class Settings:
     #: how long a token is good for
     token_life: float = 3600.0
     #: how long a process may be silent before another takes over its operations
-    lease: float = 10.0
+    lease: float = 6.0
+    #: how long after the start of a process what is to be done on a host waits for the host to dial in here
+    first_dial: float = 0.0
     #: how often hosts are asked for a report, and what is out of order is mended
     report_interval: float = 10.0
     #: a host silent for longer than this is `down` (Nova's service_down_time)
@@ -35,11 +39,16 @@ class Settings:
     max_image: int = 1 << 40
 
     @property
+    def common(self) -> Path:
+        """Where lies what every control plane of the fleet has to find."""
+        return self.shared or self.state
+
+    @property
     def images(self) -> Path:
         """Where image contents lie, one file an image."""
-        return self.state / "images"
+        return self.common / "images"
 
     @property
     def depot(self) -> Path:
         """Where disks lie on their way from one host to another, each under its server's id."""
-        return self.state / "depot"
+        return self.common / "depot"

@@ -48,7 +48,7 @@ def new_token(plane: ControlPlane, host: str | None, life: float) -> tuple[Token
     if host is not None:
         ids.parse_host_name(host)
     now = plane.clock.now()
-    fingerprint = certificates.facts(authority(plane.settings.state, now).certificate).fingerprint
+    fingerprint = certificates.facts(authority(plane.settings.common, now).certificate).fingerprint
     token = JoinToken.new(fingerprint)
     row = TokenRow(ids.new_uuid(), secret_hash(token.secret), host, now, now + life)
     with plane.db.write() as tx:
@@ -69,7 +69,7 @@ def enrol(plane: ControlPlane, secret: str, host: str, request: bytes) -> bytes:
     ids.parse_host_name(host)
     key = certificates.requested_key(request)
     now = plane.clock.now()
-    made = certificates.host(authority(plane.settings.state, now), host, request, now)
+    made = certificates.host(authority(plane.settings.common, now), host, request, now)
     facts = certificates.facts(made)
     with plane.db.write() as tx:
         token = _good_token(tx, secret, host, now)
@@ -117,7 +117,7 @@ def speaks_for(plane: ControlPlane, certificate: bytes) -> str:
 def renew(plane: ControlPlane, host: str, request: bytes) -> bytes:
     """A new certificate, PEM, for the key that the host has. Raises `BadRequest`, and `Forbidden` for another key."""
     key, now = certificates.requested_key(request), plane.clock.now()
-    made = certificates.host(authority(plane.settings.state, now), host, request, now)
+    made = certificates.host(authority(plane.settings.common, now), host, request, now)
     facts = certificates.facts(made)
     with plane.db.write() as tx:
         known = enrolments.find(tx, host)
@@ -141,7 +141,7 @@ def join(plane: ControlPlane, host: str) -> Mailbox:
         try:
             compute = plane.hosts.of(host)
         except HostUnreachable:
-            compute = RemoteCompute(Mailbox(host, plane.clock))
+            compute = RemoteCompute(Mailbox(host, plane.clock), plane.settings.first_dial)
             plane.hosts.join(host, compute)
     if not isinstance(compute, RemoteCompute):
         raise Conflict(f"Host {host} is run by this Lamina itself.")
@@ -159,12 +159,20 @@ def join_all(plane: ControlPlane) -> None:
             log.warning("an enrolled host is run by this Lamina itself now; it is not heard any more", host=enrolment.host)
 
 
+def tell_all(plane: ControlPlane) -> None:
+    """Answer every poll that is parked: there is something new that all hosts are to know."""
+    for mailbox in _mailboxes(plane):
+        mailbox.nudge()
+
+
 def let_go(plane: ControlPlane) -> None:
     """Answer every poll that is parked: this process is ending."""
-    for host in plane.hosts.names():
-        compute = plane.hosts.of(host)
-        if isinstance(compute, RemoteCompute):
-            compute.mailbox.close()
+    for mailbox in _mailboxes(plane):
+        mailbox.close()
+
+
+def _mailboxes(plane: ControlPlane) -> list[Mailbox]:
+    return [compute.mailbox for compute in plane.hosts.all() if isinstance(compute, RemoteCompute)]
 
 
 def _may_dial_in(plane: ControlPlane, host: str) -> bool:

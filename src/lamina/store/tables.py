@@ -21,6 +21,18 @@ metadata = sa.MetaData(
 #: numbers that only grow: the epoch of fences, the number of changes to provider trees
 counters = Table("counters", metadata, Column("name", sa.String(64), primary_key=True), Column("value", sa.BigInteger, nullable=False))
 
+#: the control planes that run on this database
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", sa.String(36), primary_key=True),
+    Column("public_url", sa.Text, nullable=False),
+    Column("agents_url", sa.Text),
+    Column("version", sa.String(64), nullable=False),
+    Column("started_at", sa.Float, nullable=False),
+    Column("heard_at", sa.Float, nullable=False),
+)
+
 # ---------------------------------------------------------------------------------------------------- identity
 
 projects = Table(

@@ -12,7 +12,7 @@ def show_authority(request: Request) -> Reply:
     """Who signs here, for whoever holds a join token to compare, and what time it is."""
     plane = request.plane
     now = plane.clock.now()
-    return Reply(200, Authority(authority(plane.settings.state, now).certificate.decode(), now))
+    return Reply(200, Authority(authority(plane.settings.common, now).certificate.decode(), now))
 
 
 def enrol(request: Request) -> Reply:

@@ -34,7 +34,7 @@ async def poll(request: Request) -> Reply:
         if not began and not said.leaving and await _hung_up(request, mailbox, number, news, park):
             return Reply(400)
         calls = [] if said.leaving else mailbox.collect(number)
-        return Reply(200, Calls(calls, plane.clock.now(), park))
+        return Reply(200, Calls(calls, plane.clock.now(), park, list(plane.hosts.control_planes)))
     finally:
         mailbox.end(number)
 

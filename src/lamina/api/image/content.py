@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from lamina.store import images
 from lamina.store.images import Image
 
 _CHUNK = 1 << 20
+#: seconds that a content may be on its way without a row that names it
+ON_ITS_WAY = 86400.0
 _MOST_SIZE = 2**63 - 1
 
 #: declared format -> what the content may be found to be; a partition table (gpt) is an ordinary thing on a raw disk or a hybrid ISO
@@ -130,11 +133,13 @@ def remove(plane: ControlPlane, image_id: str) -> None:
 def sweep(plane: ControlPlane) -> None:
     """Make the folder ready at the start of the process, before anything is served: files that no row names are removed."""
     plane.settings.images.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # where others run, what no row names yet may be on its way
+    newest = math.inf if plane.settings.shared is None else plane.clock.now() - ON_ITS_WAY
     with plane.db.read() as tx:
         kept = images.with_content(tx)
     for path in plane.settings.images.iterdir():
-        if path.name not in kept:
-            path.unlink()
+        if path.name not in kept and path.stat().st_mtime < newest:
+            path.unlink(missing_ok=True)
 
 
 def _must_be_queued(image: Image) -> None:
