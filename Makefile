@@ -14,12 +14,13 @@ export STATE
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test compat lab lint bench
+.PHONY: help up down test kills compat lab lint bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
+	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load"
 	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
 	echo "make lint   check style, types and the floors of the house"
@@ -100,6 +101,9 @@ down:
 
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2
+
+kills: $(VENV)/.dev
+	@LAMINA_KILL_SECONDS=$${SECONDS_OF_KILLS:-120} $(BIN)/pytest -s -q tests/scenario/test_replicas_killed.py
 
 # OpenStack Placement stands apart: it needs older libraries than Lamina does
 COMPAT := .compat

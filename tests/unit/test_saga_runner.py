@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lamina.model.errors import AlreadyExists, ConcurrentUpdate, Conflict, HostUnreachable, HypervisorError
+from lamina.model.errors import AlreadyExists, ConcurrentUpdate, Conflict, HostUnreachable, HypervisorError, LaminaError, Unavailable
 from lamina.saga import runner as module
 from lamina.saga.log import Event, State
 from lamina.saga.runner import Caller, Runner
@@ -154,6 +154,22 @@ def test_a_change_is_begun_anew_after_a_conflict_and_not_for_ever(toy: Toy) -> N
     assert toy.run(toy.enlist("a")).state == State.DONE
     toy.plane.errors["first"] = [ConcurrentUpdate("lost")] * (module.CONFLICTS + 1)
     assert toy.run(toy.enlist("b")).state == State.UNDONE
+
+
+@pytest.mark.parametrize("error", [HostUnreachable("hush"), Unavailable("no database")])
+def test_a_process_that_ends_leaves_to_the_next_what_its_lines_are_too_short_for(db: Database, error: LaminaError) -> None:
+    toy = Toy(db, kind())
+    saga_id = toy.enlist()
+    toy.runner.advance(saga_id)
+    toy.plane.errors["second"] = [error]
+    toy.runner.stop()
+    assert not toy.runner.advance(saga_id)
+    assert toy.events(saga_id) == [("first", Event.DONE)]
+    assert (toy.row(saga_id).state, toy.row(saga_id).lease_expires_at) == (State.RUNNING, 0.0)
+    another = Toy(db, kind())
+    another.runner.take_over()
+    assert another.run(saga_id).state == State.DONE
+    assert another.plane.did == ["second", "third"]
 
 
 def test_past_the_point_of_no_return_it_sticks_until_resumed(db: Database) -> None:

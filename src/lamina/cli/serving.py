@@ -139,4 +139,5 @@ def serve(
             reconciler.stop()
             if not db.is_sqlite:
                 presence.stop()
+            enrolment.expect_nobody(plane)
             plane.stop()

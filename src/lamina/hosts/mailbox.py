@@ -183,6 +183,10 @@ class Mailbox:
                 if self._heard_until is not None:
                     self._heard_until = min(self._heard_until, self._clock.now())
 
+    def expect_nobody(self) -> None:
+        """Let nobody wait any more for a host that has never come."""
+        self._came.set()
+
     def nudge(self) -> None:
         """Have the poll that is parked answered, with whatever there is."""
         with self._lock:

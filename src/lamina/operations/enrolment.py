@@ -159,10 +159,21 @@ def join_all(plane: ControlPlane) -> None:
             log.warning("an enrolled host is run by this Lamina itself now; it is not heard any more", host=enrolment.host)
 
 
+def absent(plane: ControlPlane) -> frozenset[str]:
+    """The enrolled hosts that have no line here at this moment."""
+    return frozenset(mailbox.host for mailbox in _mailboxes(plane) if not mailbox.is_there())
+
+
 def tell_all(plane: ControlPlane) -> None:
     """Answer every poll that is parked: there is something new that all hosts are to know."""
     for mailbox in _mailboxes(plane):
         mailbox.nudge()
+
+
+def expect_nobody(plane: ControlPlane) -> None:
+    """Have nothing wait any more for a host that has never dialled in: this process is ending."""
+    for mailbox in _mailboxes(plane):
+        mailbox.expect_nobody()
 
 
 def let_go(plane: ControlPlane) -> None:

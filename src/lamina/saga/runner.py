@@ -19,7 +19,7 @@ import structlog
 
 from lamina.model import decoding, ids
 from lamina.model.clock import Clock
-from lamina.model.errors import ConcurrentUpdate, Conflict, HostError, LaminaError, Unavailable
+from lamina.model.errors import ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
 from lamina.saga import recovery
 from lamina.saga.log import Do, Entry, Event, Finish, State, Undo, next_move, unwinding
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, Work
@@ -100,12 +100,17 @@ class Runner(Generic[D]):
         self._heart.start()
 
     def stop(self) -> None:
-        """Finish the steps under way, log them, and leave the rest to the next process."""
+        """Finish the steps under way, log them, and leave the rest to another process, or to the next."""
         self._stopping.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         if self._heart is not None:
             self._heart.join()
+        try:
+            with self._db.write() as tx:
+                sagas.let_go(tx, owner=self.me)
+        except LaminaError as error:
+            log.warning("leases not let go", why=error.message)
 
     # ------------------------------------------------------------------------------------------------ enlisting
 
@@ -290,6 +295,8 @@ class _Turn(Generic[D]):
         except sagas.LostLease:
             raise
         except Exception as error:
+            if self._left_to_the_next(error):
+                return False
             self._tell(name, error)
             if self._committed(name):
                 return self.stick(SagaError.of(error, name, self._work.host))
@@ -339,6 +346,8 @@ class _Turn(Generic[D]):
         except sagas.LostLease:
             raise
         except Exception as error:
+            if self._left_to_the_next(error):
+                return False
             self._tell(name, error)
             return self.stick(SagaError.of(error, name, self._work.host), undoing=name)
         return self._logged(name, ended)
@@ -421,6 +430,13 @@ class _Turn(Generic[D]):
                 log.info("step is tried again", saga=self._row.id, why=error.message, after_seconds=pause)
                 self._runner._clock.sleep(pause)
         return None
+
+    def _left_to_the_next(self, error: Exception) -> bool:
+        """Whether a step failed for no other reason than that this process is ending: its lines to hosts and to the database end too.
+
+        Nothing is logged of it, so whoever goes on does it again.
+        """
+        return self._runner._stopping.is_set() and isinstance(error, (HostUnreachable, Unavailable))
 
     def _committed(self, name: str) -> bool:
         """Whether the saga may have passed a step that cannot be taken back."""

@@ -64,11 +64,8 @@ def _row(row: sa.Row[Any]) -> SagaRow:
 
 def next_epoch(tx: sa.Connection) -> int:
     """A number larger than every one given before, on every process of this database."""
-    value = tx.scalar(sa.update(counters).where(counters.c.name == "epoch").values(value=counters.c.value + 1).returning(counters.c.value))
-    if value is None:
-        tx.execute(sa.insert(counters).values(name="epoch", value=1))
-        return 1
-    return int(value)
+    raised = sa.update(counters).where(counters.c.name == "epoch").values(value=counters.c.value + 1)
+    return int(tx.execute(raised.returning(counters.c.value)).scalar_one())
 
 
 def insert(tx: sa.Connection, **columns: Any) -> None:
@@ -151,6 +148,12 @@ def extend_leases(tx: sa.Connection, *, owner: str, saga_ids: Iterable[str], lea
         .where(sagas.c.owner == owner, sagas.c.id.in_(list(saga_ids)), sagas.c.state.in_(("running", "unwinding")))
         .values(lease_expires_at=lease_expires_at)
     )
+
+
+def let_go(tx: sa.Connection, *, owner: str) -> None:
+    """Have whoever looks next take over the sagas of a process that ends."""
+    mine = (sagas.c.owner == owner) & sagas.c.state.in_(("running", "unwinding"))
+    tx.execute(sa.update(sagas).where(mine).values(lease_expires_at=0.0))
 
 
 def cancel(tx: sa.Connection, saga_id: str) -> None:
