@@ -1,14 +1,15 @@
 """The choice: which host a server goes to, and which of its GPUs give it what. Pure but for what it looks at.
 
 A policy orders the hosts whose numbers promise room; the first of them that every filter lets through and that has a
-candidate which the partitioners of its GPUs allow is taken, its GPUs tried in the policy's order too.
+candidate which the partitioners of its GPUs allow is taken, its GPUs tried in the policy's order too. Of GPUs that the
+policy holds to be equal it takes those on the fewest NUMA nodes: a domain's memory and CPUs can be near to one node only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from lamina.store.snapshots import Snapshot
 
 #: most candidates looked at on one host; more differ only in which of many alike GPUs they name
 MOST_CANDIDATES = 1000
+#: most sets of NUMA nodes that are tried for a server whose GPUs could be nearer to each other; four nodes have 14
+MOST_NODE_SETS = 16
 #: most hosts that a refusal gives its reasons for
 MOST_REASONS = 100
 
@@ -59,9 +62,10 @@ def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] 
             continue
         reason = filters.why_not(_state(snapshot.host, down), wanted)
         if reason is None:
-            found = _on_host(snapshot, snapshot.host, _by_score(snapshot, scores.gpus[slot]), wanted, world)
+            scored = scores.gpus[slot].tolist()
+            found = _on_host(snapshot, snapshot.host, _by_score(snapshot, scored), wanted, world)
             if isinstance(found, Choice):
-                return found
+                return _nearest(found, scored, wanted, world)
             reason = found
         refused[snapshot.host.name] = reason
     return refused
@@ -85,16 +89,44 @@ def _state(host: Host, down: frozenset[str]) -> HostState:
     return HostState(host.name, host.provider_id, host.zone, host.enabled, host.name not in down, frozenset(host.networks))
 
 
-def _by_score(snapshot: Snapshot, scores: Iterable[float]) -> ProviderTree:
-    """The tree with its GPUs in the order of their scores; everything else stays where it is."""
+def _by_score(snapshot: Snapshot, scores: Iterable[float], nodes: Collection[int | None] | None = None) -> ProviderTree:
+    """The tree with its GPUs in the order of their scores, those on `nodes` first; everything else stays where it is."""
     if len(snapshot.gpus) < 2:
         return snapshot.tree
     places = [place for place, p in enumerate(snapshot.tree.providers) if p.id in snapshot.gpus]
-    best_first = sorted(zip(scores, places, strict=False))
-    ordered = list(snapshot.tree.providers)
-    for place, (_, source) in zip(places, best_first, strict=True):
-        ordered[place] = snapshot.tree.providers[source]
+    members = snapshot.tree.providers
+    far = [nodes is not None and snapshot.gpus[members[place].id].gpu.numa_node not in nodes for place in places]
+    best_first = sorted(zip(far, scores, places, strict=False))
+    ordered = list(members)
+    for place, (_, _, source) in zip(places, best_first, strict=True):
+        ordered[place] = members[source]
     return ProviderTree(tuple(ordered))
+
+
+def _nearest(first: Choice, scores: Sequence[float], wanted: Wanted, world: World) -> Choice:
+    """Of what scores no worse than `first` on its host, what is on the fewest NUMA nodes; `first` where nothing is on fewer."""
+    spanned = _nodes(first)
+    if len(spanned) < 2:
+        return first
+    snapshot = first.snapshot
+    known = dict.fromkeys(snapshot.gpus[p.id].gpu.numa_node for p in snapshot.tree.providers if p.id in snapshot.gpus)
+    sets = itertools.chain.from_iterable(itertools.combinations(known, count) for count in range(1, len(spanned)))
+    for nodes in itertools.islice(sets, MOST_NODE_SETS):
+        found = _on_host(snapshot, first.host, _by_score(snapshot, scores, nodes), wanted, world)
+        if isinstance(found, Choice) and _nodes(found) <= set(nodes) and _score(found, scores) <= _score(first, scores):
+            return found
+    return first
+
+
+def _nodes(choice: Choice) -> set[int | None]:
+    """The NUMA nodes of its GPUs; those of which nobody knows where they are count as one."""
+    return {choice.snapshot.gpus[placed.provider_id].gpu.numa_node for placed in choice.placed}
+
+
+def _score(choice: Choice, scores: Sequence[float]) -> float:
+    ids = (p.id for p in choice.snapshot.tree.providers if p.id in choice.snapshot.gpus)
+    score_of = dict(zip(ids, scores, strict=False))
+    return sum(score_of[placed.provider_id] for placed in choice.placed)
 
 
 def _on_host(snapshot: Snapshot, host: Host, tree: ProviderTree, wanted: Wanted, world: World) -> Choice | str:
