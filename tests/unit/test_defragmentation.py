@@ -18,7 +18,7 @@ from lamina.model.providers import Inventory, Provider, ProviderTree
 from lamina.model.requests import CandidateRequest, RequestGroup
 from lamina.model.resources import type_trait
 from lamina.scheduling.choice import Choice, choose
-from lamina.scheduling.defragmentation import Lower, Movable, Plan, RoomFor, plan, stun_seconds
+from lamina.scheduling.defragmentation import SOURCES_AT_ONCE, Lower, Movable, Plan, RoomFor, plan, stun_seconds
 from lamina.scheduling.field import Field
 from lamina.scheduling.filters import Wanted
 from lamina.scheduling.occupying import occupied, vacated
@@ -268,6 +268,12 @@ def test_of_equally_many_the_smaller_are_moved() -> None:
     fleet, others = pools((8, 4, 4), (8, 8))
     made = fleet.plan(room_for(12), fixed=others)
     assert [(move.from_host, move.types, move.framebuffer_mb) for move in made.moves] == [("h0", ("nvidia-4",), 4096)]
+
+
+def test_one_server_far_down_the_list_is_fewer_than_two_at_its_top() -> None:
+    fleet, _ = pools(*[(4, 4)] * (SOURCES_AT_ONCE + 1), (8,))
+    made = fleet.plan(room_for(24))
+    assert [(move.from_host, move.types) for move in made.moves] == [(f"h{SOURCES_AT_ONCE + 1}", ("nvidia-8",))]
 
 
 def test_those_who_can_stay_stay() -> None:

@@ -30,6 +30,8 @@ from lamina.store.snapshots import Snapshot
 #: most hosts looked at for departures in one round, those with the most free (or useless) framebuffer; most departures
 #: played through, and most targets looked at for a server
 MOST_SOURCES, MOST_TRIED, MOST_TARGETS = 200, 32, 4
+#: hosts looked at together when room is made: where one server of theirs is enough the others need not be looked at
+SOURCES_AT_ONCE = 16
 #: least that a move has to make useful, as a part of the framebuffer that it moves: for less no server is stunned
 LEAST_GAIN = 0.1
 
@@ -155,6 +157,11 @@ class _Departure:
         return sum(server.framebuffer_mb for server in self.servers)
 
 
+def _costs(departure: _Departure) -> tuple[int, float, int]:
+    """What making room costs: less is better."""
+    return len(departure.servers), -departure.relief, departure.framebuffer_mb
+
+
 class _Host:
     """One host by itself, beside the providers that no host stands behind: all that a migration to a named host looks at."""
 
@@ -228,12 +235,23 @@ class _Search:
         self._field.expect(expected)
         self._one = _Host(self._field.demand, [s for s in known if s.host is None], goal, down)
         self._roots = [s.tree.root.id for s in known if s.host is not None]
-        self._figures = {root_id: self._one.figure(self._at(root_id)) for root_id in self._roots}
+        self._figures = dict.fromkeys(self._roots, 0.0)
+        for root_id in self._worth_a_look():
+            self._figures[root_id] = self._one.figure(self._at(root_id))
         self._movables: dict[str, list[Movable]] = {}
         for movable in sorted(movables, key=lambda m: (-m.framebuffer_mb, m.server_id)):
             self._movables.setdefault(movable.root_id, []).append(movable)
         #: by root; what is told of a host holds until something comes or goes there
         self._departures: dict[str, list[_Departure]] = {}
+
+    def _worth_a_look(self) -> list[str]:
+        """The hosts whose figure may be another than 0."""
+        if isinstance(self._goal, Lower):
+            return self._roots
+        request = self._goal.request
+        promising = [self._field.at(slot) for slot in self._field.promising(request, self._field.kind(request)).tolist()]
+        roots = {snapshot.tree.root.id for snapshot in promising if snapshot is not None}
+        return [root_id for root_id in self._roots if root_id in roots]
 
     def _at(self, root_id: str) -> Snapshot:
         snapshot = self._field.snapshot(root_id)
@@ -254,26 +272,40 @@ class _Search:
 
     def next_moves(self, most: int) -> list[Move]:
         """What helps most for each server moved, done on the fleet; nothing where nothing helps."""
-        departures = [d for root_id in self._sources() for d in self._departures_of(root_id) if len(d.servers) <= most]
-        if isinstance(self._goal, RoomFor):
-            departures.sort(key=lambda d: (len(d.servers), -d.relief, d.framebuffer_mb))
-        else:
-            departures.sort(key=lambda d: -d.relief / len(d.servers))
-        best: tuple[float, _Departure] | None = None
-        for departure in departures[:MOST_TRIED]:
-            gain = self._gain(departure)
-            if gain > 0 and (best is None or gain / len(departure.servers) > best[0]):
-                best = gain / len(departure.servers), departure
-                if isinstance(self._goal, RoomFor):
-                    break
+        best = self._lowest(most) if isinstance(self._goal, Lower) else self._fewest(most)
         if best is None:
             return []
-        moves = self._play(best[1].servers)
+        moves = self._play(best.servers)
         assert moves is not None  # noqa: S101 - it was played already
-        gone = {server.server_id for server in best[1].servers}
-        source = best[1].servers[0].root_id
+        gone = {server.server_id for server in best.servers}
+        source = best.servers[0].root_id
         self._movables[source] = [m for m in self._movables[source] if m.server_id not in gone]
         return moves
+
+    def _lowest(self, most: int) -> _Departure | None:
+        """The departure that raises the figure most for each server moved."""
+        departures = self._departures_from(self._sources(), most)
+        departures.sort(key=lambda d: -d.relief / len(d.servers))
+        gains = [(self._gain(d) / len(d.servers), d) for d in departures[:MOST_TRIED]]
+        gain, best = max(gains, key=lambda tried: tried[0], default=(0.0, None))
+        return best if gain > 0 else None
+
+    def _fewest(self, most: int) -> _Departure | None:
+        """The departure of fewest servers that makes room."""
+        sources, later = self._sources(), list[_Departure]()
+        tries = MOST_TRIED
+        for start in range(0, len(sources), SOURCES_AT_ONCE):
+            found = sorted(self._departures_from(sources[start : start + SOURCES_AT_ONCE], most), key=_costs)
+            alone = [d for d in found if len(d.servers) == 1]
+            for departure in alone[:tries]:
+                if self._gain(departure) > 0:
+                    return departure
+            later += found[min(tries, len(alone)) :]
+            tries = max(0, tries - len(alone))
+        return next((d for d in sorted(later, key=_costs)[:MOST_TRIED] if self._gain(d) > 0), None)
+
+    def _departures_from(self, sources: Iterable[str], most: int) -> list[_Departure]:
+        return [d for root_id in sources for d in self._departures_of(root_id) if len(d.servers) <= most]
 
     def _sources(self) -> list[str]:
         """Hosts with servers to move, the most promising first."""
@@ -424,9 +456,16 @@ def _distinct(servers: Iterable[Movable]) -> list[Movable]:
 
 
 def _without(snapshot: Snapshot, servers: Iterable[Movable]) -> Snapshot:
+    held: dict[str, dict[str, int]] = {}
+    vgpus: list[Placed] = []
     for server in servers:
-        snapshot = vacated(snapshot, *_of_tree(snapshot, server.held, server.vgpus))
-    return snapshot
+        amounts, theirs = _of_tree(snapshot, server.held, server.vgpus)
+        vgpus += theirs
+        for provider_id, taken in amounts.items():
+            of_provider = held.setdefault(provider_id, {})
+            for name, amount in taken.items():
+                of_provider[name] = of_provider.get(name, 0) + amount
+    return vacated(snapshot, held, vgpus)
 
 
 def _of_tree(snapshot: Snapshot, held: Amounts, placed: Iterable[Placed]) -> tuple[Amounts, list[Placed]]:
