@@ -80,6 +80,45 @@ def test_a_light_load_that_comes_and_goes_is_hardly_turned_away(folder: Path) ->
     assert light.allocated[0.3] < heavy.allocated[2.0] <= 1
 
 
+def test_servers_are_moved_for_a_task_that_would_be_turned_away(folder: Path) -> None:
+    read = trace.read(folder)
+    cutting = trace.ByTypes.of("nvidia-a10", Partitioning.SAME_SIZE)
+    run = replay._Run(read, cutting, PolicyName.SPREAD, 1)
+    quarter, whole, eight = trace.Task(100, 100, 1, 250), trace.Task(4000, 8192, 1, 1000), trace.Task(4000, 8192, 8, 1000)
+    run.requests |= {task: trace.request_of(task, cutting) for task in (quarter, whole, eight)}
+    while run.place(quarter) is not None:
+        pass
+    # one of each card's four stays
+    seen: set[str] = set()
+    for name, server in list(run.placed.items()):
+        card = server.vgpus[0].provider_id
+        if card in seen:
+            run.leave(name)
+        seen.add(card)
+    there = set(run.placed)
+    assert run.place(whole) is None
+    assert run.make_room(eight, 3) == [], "no host can be emptied with three moves"
+    (move,) = run.make_room(whole, 3)
+    assert (move.types, move.framebuffer_mb) == (("NVIDIA A10-6Q",), 6144)
+    assert run.place(whole) is not None
+    assert set(run.placed) > there
+    for name in list(run.placed):
+        run.leave(name)
+    known = [run.field.snapshot(s.tree.root.id) for s in trace.fleet(read, cutting)]
+    assert all(used == 0 for s in known if s is not None for p in s.tree.providers for used in p.used.values())
+
+
+def test_with_moves_less_is_turned_away_of_the_same_tasks(folder: Path) -> None:
+    read = trace.read(folder)
+    cutting = trace.ByTypes.of("nvidia-a10", Partitioning.SAME_SIZE)
+    without, moving = ([replay.churn(read, cutting, PolicyName.SPREAD, seed, 0.9, most_moves=most) for seed in range(8)] for most in (0, 4))
+    assert [r.arrived for r in moving] == [r.arrived for r in without]
+    assert sum(r.refused_milli for r in moving) < sum(r.refused_milli for r in without)
+    assert all((r.moves, r.moved_mb) == (0, 0) for r in without)
+    assert sum(r.moves for r in moving) > 0
+    assert all(r.moved_mb >= 1024 * r.moves for r in moving)
+
+
 def test_a_task_gets_the_smallest_type_that_has_its_share(folder: Path) -> None:
     cutting = trace.ByTypes.of("nvidia-a10", Partitioning.SAME_SIZE)
     assert [cutting.type_for(milli).name for milli in (1, 250, 251, 470, 810, 1000)] == [
@@ -98,6 +137,9 @@ def test_the_verb_prints_a_table_and_draws_a_plot(folder: Path, tmp_path: Path) 
     rows = json.loads(plain.stdout)["rows"]
     assert [(row["policy"], row["seeds"]) for row in rows] == [("first-fit", 2), ("fragmentation", 2)]
     assert plot.read_text().startswith("<?xml")
+    moved = CliRunner().invoke(group, [*words, "--churn", "0.9", "--defragment", "2", "--json"])
+    assert "2 moves at most for a task" in json.loads(moved.stdout)["title"]
+    assert CliRunner().invoke(group, [*words, "--defragment", "2"]).exit_code == 2
 
 
 def test_bad_input_is_told(folder: Path, tmp_path: Path) -> None:

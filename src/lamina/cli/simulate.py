@@ -35,6 +35,7 @@ class Job:
     policy: PolicyName
     seed: int
     churn: float | None
+    most_moves: int
 
 
 @click.command("simulate", help="Replay a trace of GPU work by every policy, and say what stays unallocated and what is turned away.")
@@ -44,6 +45,13 @@ class Job:
 @click.option("--mode", type=click.Choice(list(MODES)), default="thousandths", show_default=True, help="How cards are cut.")
 @click.option("--card", metavar="KEY", help="The card of the catalog that every GPU is taken for, where cards are cut into types.")
 @click.option("--churn", type=click.FloatRange(0.1, 3.0), metavar="LOAD", help="Tasks come and go; so much of all GPUs is asked for.")
+@click.option(
+    "--defragment",
+    "most_moves",
+    type=click.IntRange(1, 1000),
+    metavar="MOVES",
+    help="With --churn: before a task is turned away, move so many servers at most to make room for it.",
+)
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Random orders to replay.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, show_default=True, help="Replays at one time.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the table as PNG or SVG.")
@@ -55,6 +63,7 @@ def command(
     mode: str,
     card: str | None,
     churn: float | None,
+    most_moves: int | None,
     seeds: int,
     jobs: int,
     plot: Path | None,
@@ -65,19 +74,23 @@ def command(
     from lamina.cli.simulation.plot import draw
     from lamina.cli.simulation.summary import summary
 
+    if most_moves is not None and churn is None:
+        raise click.UsageError("--defragment goes with --churn: in a fill-up nobody leaves, and so nothing falls apart")
     chosen = [PolicyName(name) for name in policies] or list(PolicyName)
-    wanted = [Job(directory, pods, mode, card or MODES[mode], policy, seed, churn) for policy in chosen for seed in range(seeds)]
+    key = card or MODES[mode]
+    wanted = [Job(directory, pods, mode, key, policy, seed, churn, most_moves or 0) for policy in chosen for seed in range(seeds)]
     cutting_of(wanted[0], trace.read(directory, pods))  # bad input is told before anything is begun
     results = _run(wanted, jobs)
     rows = [summary(policy, results[place * seeds : (place + 1) * seeds]) for place, policy in enumerate(chosen)]
     cards = f" ({wanted[0].card})" if wanted[0].card else ""
     title = f"openb {pods}, {mode}{cards}, " + (f"churn {churn:g}" if churn else "fill-up")
+    title += f", {most_moves} moves at most for a task" if most_moves else ""
     if plot is not None:
         draw(rows, title, plot)
     if as_json:
         print_json({"title": title, "rows": [dataclasses.asdict(row) for row in rows]})
     else:
-        _print(title, rows)
+        _print(title, rows, moving=most_moves is not None)
 
 
 def cutting_of(job: Job, trace: Trace) -> Cutting:
@@ -113,11 +126,11 @@ def replay(job: Job) -> Result:
     tasks = trace.read(job.directory, job.pods)
     cutting = cutting_of(job, tasks)
     if job.churn is not None:
-        return churn(tasks, cutting, job.policy, job.seed, job.churn)
+        return churn(tasks, cutting, job.policy, job.seed, job.churn, most_moves=job.most_moves)
     return fill_up(tasks, cutting, job.policy, job.seed)
 
 
-def _print(title: str, rows: Sequence[Row]) -> None:
+def _print(title: str, rows: Sequence[Row], *, moving: bool) -> None:
     from rich.table import Table
 
     from lamina.cli.console import console
@@ -135,7 +148,9 @@ def _print(title: str, rows: Sequence[Row]) -> None:
         "full",
         "multi-GPU",
         "of demand",
+        *(["sd"] if not filled else []),
         "fragmentation",
+        *(["moves", "GiB moved"] if moving else []),
         "decisions/s",
     ):
         table.add_column(name, justify="right")
@@ -149,7 +164,9 @@ def _print(title: str, rows: Sequence[Row]) -> None:
             *([_percent(row.first_refusal)] if filled else []),
             *(_percent(row.refused[name]) for name in ("shared", "full", "multi")),
             _percent(row.refused_demand),
+            *([f"{100 * row.refused_deviation:.2f}"] if not filled else []),
             _percent(row.fragmentation),
+            *([f"{row.moves:,.0f}", f"{row.moved_gib:,.0f}"] if moving else []),
             f"{row.decisions_per_second:,.0f}",
         )
     console().print(table)
