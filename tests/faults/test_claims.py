@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import threading
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lamina.model.errors import LaminaError
+from lamina.model.flavors import Flavor
 from lamina.model.servers import VmState
-from lamina.operations import delete, resize
+from lamina.operations import confirm, delete, resize, revert
+from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import allocations, providers, servers
 from lamina.store.database import Database
@@ -49,6 +55,33 @@ def test_sixteen_at_the_last_vgpu(world: World) -> None:
         world.check()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_after_servers_came_moved_and_went_all_at_once_everything_is_paid_for(world: World, seed: int) -> None:
+    """Requests in random order while four threads carry out what was asked before; whenever nothing is in flight the promises hold."""
+    dice = random.Random(f"{seed}")  # noqa: S311 (no secret)
+    one, pair = flavor("one", resources__VGPU="1"), flavor("pair", resources__VGPU="2", trait__CUSTOM_NVIDIA_12="required")
+    made: list[str] = []
+    states: set[VmState] = set()
+    for _round in range(3):
+        asked = threading.Event()
+        threads = [threading.Thread(target=_carry_out, args=(world, share, asked)) for share in range(4)]
+        made += [server.id for server in world.create(dice.choice([one, one, pair]), count=dice.randint(2, 6))]
+        for thread in threads:
+            thread.start()
+        for _ in range(12):
+            server_id = dice.choice(made)
+            ask = dice.choice([_resize(pair), _resize(one), resize.request_migration, confirm.request, revert.request, delete.request])
+            with contextlib.suppress(LaminaError):  # not in this state
+                ask(world.plane, CALLER, server_id)
+        asked.set()
+        for thread in threads:
+            thread.join()
+        world.settle()
+        world.check()
+        states |= {world.server(server_id).vm_state for server_id in made}
+    assert states >= {VmState.ACTIVE, VmState.DELETED}
+
+
 def test_what_placement_shows_follows_each_claim(world: World) -> None:
     """The GPU that takes two sizes: the first vGPU settles the size in the same commit, the last one frees it."""
     large = flavor("large", resources__VGPU="1", trait__CUSTOM_NVIDIA_12="required")
@@ -82,6 +115,10 @@ def test_a_server_is_paid_for_by_its_own_project_whoever_resizes_it(world: World
     assert [(p.project_id, p.user_id) for p in payers if p is not None] == [("p", "u")] * 2
 
 
+def _resize(wanted: Flavor) -> Callable[[ControlPlane, Caller, str], None]:
+    return lambda plane, caller, server_id: resize.request(plane, caller, server_id, wanted)
+
+
 def _drive(world: World, offset: int) -> None:
     """Advance the operations in another order than the others do; what another thread has moved meanwhile is passed over."""
     pending = [row.id for row in world.operations()]
@@ -91,3 +128,11 @@ def _drive(world: World, offset: int) -> None:
                 pass
         except LaminaError:
             continue
+
+
+def _carry_out(world: World, share: int, asked: threading.Event) -> None:
+    """Advance one share of four of the operations, as each is one thread's in a process, until none moves and no more is asked."""
+    moved = True
+    while moved or not asked.is_set():
+        mine = [row.id for row in world.operations() if uuid.UUID(row.id).int % 4 == share]
+        moved = sum(world.plane.runner.advance(saga_id) for saga_id in mine) > 0

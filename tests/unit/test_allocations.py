@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 from collections.abc import Mapping
 
@@ -218,6 +219,83 @@ def test_of_threads_that_decided_on_one_generation_one_writes(db: Database) -> N
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [ConcurrentUpdate.code] * 7 + ["won"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_many_threads_claim_move_and_give_back_is_conserved(db: Database, seed: int) -> None:
+    """Each thread knows what its own consumers hold; what the providers tell is the sum of it, and never above what they have."""
+    stores = {"host": "VCPU", "gpu1": "VGPU", "gpu2": "VGPU"}
+    for _round in range(4):
+        kept = [_Holder(db, random.Random(f"{seed}-{_round}-{n}"), f"{_round}-{n}", stores) for n in range(4)]  # noqa: S311
+        threads = [threading.Thread(target=holder.act, args=(25,)) for holder in kept]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wanted = {consumer: amounts for holder in kept for consumer, amounts in holder.held.items()}
+        with db.read() as tx:
+            held = {consumer.id: consumer.allocations for p in stores for consumer in allocations.of_provider(tx, p)}
+            assert {consumer: allocations.find(tx, [consumer])[consumer].allocations for consumer in held} == wanted
+        for provider_id, name in stores.items():
+            known = provider(db, provider_id)
+            assert known.used[name] == sum(amounts.get(provider_id, {}).get(name, 0) for amounts in wanted.values())
+            assert known.used[name] <= known.inventories[name].capacity
+        assert sum(holder.done for holder in kept) > 20, "next to nothing was possible"
+        with db.write() as tx:
+            for consumer in wanted:
+                allocations.remove(tx, consumer)
+
+
+class _Holder:
+    """Somebody with consumers of its own, who claims for them, moves what they hold as a migration does, and lets them go."""
+
+    def __init__(self, db: Database, dice: random.Random, name: str, stores: Mapping[str, str]) -> None:
+        self.db = db
+        self.dice = dice
+        self.name = name
+        self.stores = stores
+        self.held: dict[str, allocations.Amounts] = {}
+        self.done = 0
+
+    def act(self, times: int) -> None:
+        for number in range(times):
+            before = dict(self.held)
+            try:
+                with self.db.write() as tx:
+                    self.dice.choice([self.claim, self.claim, self.change, self.migrate, self.free])(tx, f"{self.name}-{number}")
+                self.done += 1
+            except (Conflict, ConcurrentUpdate):
+                self.held = before  # refused, and so nothing happened
+
+    def wanted(self) -> allocations.Amounts:
+        some = self.dice.sample(sorted(self.stores), self.dice.randint(1, 2))
+        return {p: {self.stores[p]: 1} for p in some}
+
+    def claim(self, tx: sa.Connection, fresh: str) -> None:
+        self.held[fresh] = self.wanted()
+        hold(tx, fresh, self.held[fresh])
+
+    def change(self, tx: sa.Connection, fresh: str) -> None:
+        consumer = self.dice.choice(sorted(self.held) or [fresh])
+        self.held[consumer] = self.wanted()
+        allocations.replace(
+            tx, consumer, self.held[consumer], project_id="p", user_id="u", consumer_type="INSTANCE", consumer_generation=ANY, now=NOW
+        )
+
+    def migrate(self, tx: sa.Connection, fresh: str) -> None:
+        """What a consumer holds goes to another, and it claims anew: both sides are held."""
+        if self.held:
+            consumer = self.dice.choice(sorted(self.held))
+            allocations.move(tx, consumer, fresh, consumer_type="MIGRATION", now=NOW)
+            self.held[fresh] = self.held.pop(consumer)
+            self.held[consumer] = self.wanted()
+            hold(tx, consumer, self.held[consumer])
+
+    def free(self, tx: sa.Connection, fresh: str) -> None:
+        if self.held:
+            consumer = self.dice.choice(sorted(self.held))
+            assert allocations.remove(tx, consumer), fresh
+            del self.held[consumer]
 
 
 # ------------------------------------------------------------------------------------------------ providers

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamina.model.providers import Candidate, Inventory, Provider, ProviderTree, trees_of
 from lamina.model.requests import CandidateRequest, RequestGroup
-from lamina.scheduling.candidates import SHARES, candidates, why_not
+from lamina.scheduling.candidates import MOST_PERMUTATIONS, SHARES, candidates, permuted, why_not
 
 CLASSES = ("VCPU", "VGPU", "DISK_GB")
 TRAITS = ("CUSTOM_A", "CUSTOM_B")
@@ -222,6 +223,58 @@ def test_equal_groups_are_not_permuted() -> None:
     request = CandidateRequest(vgpu_groups(8), "isolate")
     (only,) = candidates([host(gpus=8)], request)
     assert only.mappings == {str(n): (f"host_gpu{n - 1:02}",) for n in range(1, 9)}
+
+
+def ways(found: Iterable[Candidate]) -> list[tuple[tuple[str, ...], ...]]:
+    """Of each candidate the providers of its groups, by the groups' suffixes."""
+    return [tuple(ids for _, ids in sorted(c.mappings.items())) for c in found]
+
+
+def test_permuted_every_equal_group_changes_places_and_the_own_way_comes_first() -> None:
+    request = CandidateRequest(vgpu_groups(3), "isolate")
+    own = list(candidates([host(gpus=4)], request))
+    all_of_them = ways(permuted(own, request))
+    assert len(all_of_them) == len(set(all_of_them)) == len(own) * 6
+    assert all_of_them[::6] == ways(own)
+    for place, one in enumerate(ways(own)):
+        assert sorted(all_of_them[6 * place : 6 * place + 6]) == sorted(itertools.permutations(one))
+    assert {frozenset(c.allocations) for c in permuted(own, request)} == {frozenset(c.allocations) for c in own}
+
+
+def test_permuted_groups_on_one_provider_are_given_once() -> None:
+    request = CandidateRequest(vgpu_groups(2), "none")
+    found = ways(permuted(candidates([host(gpus=2, vgpus=2)], request), request))
+    first, second = ("host_gpu00",), ("host_gpu01",)
+    assert found == [(first, first), (first, second), (second, first), (second, second)]
+
+
+def test_groups_that_differ_keep_their_places_and_so_do_those_that_are_tied() -> None:
+    differing = CandidateRequest((RequestGroup("1", {"VGPU": 1}), RequestGroup("2", {"VGPU": 2})), "isolate")
+    tied = CandidateRequest(vgpu_groups(2), "none", same_subtree=(frozenset({"1", "2"}),))
+    for request in (differing, tied):
+        own = list(candidates([host(gpus=3, vgpus=2)], request))
+        assert own
+        assert list(permuted(own, request)) == own
+    mixed = CandidateRequest((*vgpu_groups(2), RequestGroup("3", {"VGPU": 2})), "isolate")
+    own = list(candidates([host(gpus=3, vgpus=2)], mixed))
+    assert len(ways(permuted(own, mixed))) == 2 * len(own)
+
+
+def test_more_ways_than_anybody_reads_are_not_given() -> None:
+    for groups, times in ((4, MOST_PERMUTATIONS), (5, 1)):
+        request = CandidateRequest(vgpu_groups(groups), "isolate")
+        own = list(candidates([host(gpus=5)], request))
+        assert len(list(permuted(own, request))) == times * len(own)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.sampled_from(["isolate", "none"]))
+def test_permuted_gives_all_that_the_reference_finds(groups: int, gpus: int, vgpus: int, group_policy: Literal["isolate", "none"]) -> None:
+    request = CandidateRequest(vgpu_groups(groups), group_policy)
+    trees = [host(gpus=gpus, vgpus=vgpus)]
+    found = ways(permuted(candidates(trees, request), request))
+    assert len(found) == len(set(found))
+    assert set(found) == set(ways(reference(trees, request)))
 
 
 def test_more_isolated_groups_than_gpus_end_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -120,6 +121,40 @@ def test_every_index_knows_what_the_database_knows(plane: ControlPlane, seed: in
         known = {p.id for tree in there for p in tree.providers}
         assert all((index.tree_of(p) is not None) == (p in known) for p in writer.providers)
         assert keys(index.candidates(REQUEST), REQUEST) == keys(candidates(there, REQUEST), REQUEST)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_replicas_that_write_at_the_same_time_come_to_know_the_same(plane: ControlPlane, seed: int) -> None:
+    """Two processes' worth of connections on one database: each writes and looks while the other does."""
+    replicas = [plane.db, Database(plane.db.url)]
+    indexes = [Index(db) for db in replicas]
+    writers = [Writer(db, random.Random(f"{seed}-{n}")) for n, db in enumerate(replicas)]  # noqa: S311 (no secret)
+    failed: list[BaseException] = []
+
+    def live(writer: Writer, index: Index) -> None:
+        try:
+            for _ in range(60):
+                writer.step()
+                if writer.dice.random() < 0.5:
+                    index.refresh()
+        except BaseException as error:
+            failed.append(error)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=live, args=pair) for pair in zip(writers, indexes, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        fresh = Index(plane.db)
+        for index in (*indexes, fresh):
+            index.refresh()
+        there = trees_in(plane.db)
+        for index in (*indexes, fresh):
+            assert [index.tree_of(tree.root.id) for tree in there] == there
+            assert keys(index.candidates(REQUEST), REQUEST) == keys(candidates(there, REQUEST), REQUEST)
+    replicas[1].close()
 
 
 def test_what_is_not_committed_is_not_seen_and_what_is_rolled_back_leaves_nothing(plane: ControlPlane) -> None:
