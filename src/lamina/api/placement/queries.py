@@ -6,7 +6,7 @@ Each parser takes every value that was given under its name, and says in its err
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
 
 #: most resource classes of one group
 MOST_CLASSES = 64
+#: most names that a refusal tells of
+MOST_NAMED = 20
 
 #: what is needed, each element a set of which at least one is; and what must not be
 Wanted: TypeAlias = tuple[tuple[frozenset[str], ...], frozenset[str]]
@@ -151,7 +153,13 @@ def must_exist(tx: sa.Connection, classes: Iterable[str], trait_names: Iterable[
     """Raises `BadRequest` that names the resource classes or traits that nobody created."""
     unknown = RESOURCE_CLASSES.unknown(tx, classes)
     if unknown:
-        raise BadRequest(f"Invalid resource class in resources parameter: No such resource class {', '.join(unknown)}.")
+        raise BadRequest(f"Invalid resource class in resources parameter: No such resource class {named(unknown)}.")
     unknown = TRAITS.unknown(tx, trait_names)
     if unknown:
-        raise BadRequest(f"No such trait(s): {', '.join(unknown)}.")
+        raise BadRequest(f"No such trait(s): {named(unknown)}.")
+
+
+def named(names: Sequence[str]) -> str:
+    """Names as a sentence has them: the first of very many."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

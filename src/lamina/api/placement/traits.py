@@ -105,7 +105,7 @@ def replace(request: Request) -> Reply:
             raise ConcurrentUpdate("Resource provider's generation already changed. Please update the generation and try again.")
         unknown = TRAITS.unknown(tx, said.traits)
         if unknown:
-            raise BadRequest(f"No such trait(s): {', '.join(unknown)}.")
+            raise BadRequest(f"No such trait(s): {queries.named(unknown)}.")
         return _set(tx, request, provider, frozenset(said.traits))
 
 
