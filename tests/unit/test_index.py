@@ -126,7 +126,7 @@ def test_every_index_knows_what_the_database_knows(plane: ControlPlane, seed: in
 @pytest.mark.parametrize("seed", range(6))
 def test_replicas_that_write_at_the_same_time_come_to_know_the_same(plane: ControlPlane, seed: int) -> None:
     """Two processes' worth of connections on one database: each writes and looks while the other does."""
-    replicas = [plane.db, Database(plane.db.url)]
+    replicas = [plane.db, Database(plane.db.engine.url.render_as_string(hide_password=False))]
     indexes = [Index(db) for db in replicas]
     writers = [Writer(db, random.Random(f"{seed}-{n}")) for n, db in enumerate(replicas)]  # noqa: S311 (no secret)
     failed: list[BaseException] = []
