@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +51,29 @@ def show(state: Path | None, as_json: bool, host: str | None) -> None:
             out.print(f"{one['name']} is down.", markup=False)
         for problem in one["problems"]:
             out.print(f"{one['name']}: {problem}", markup=False)
+
+
+@command.command()
+@_state
+@_json
+def queue(state: Path | None, as_json: bool) -> None:
+    """List the servers that wait for room, in their order, each with why it has none."""
+    from rich import box
+    from rich.table import Table
+
+    from lamina.cli.client import Client
+    from lamina.cli.console import console, print_json
+
+    with Client.connect(state or default_state()) as client:
+        waiting = client.call("fleet", "GET", "/queue")["queue"]
+    if as_json:
+        print_json(waiting)
+        return
+    table = Table("", "server", "project", "until", "why", box=box.SIMPLE)
+    for one in waiting:
+        until = datetime.fromtimestamp(one["expires_at"]).astimezone().isoformat(" ", "seconds")
+        table.add_row(str(one["position"]), one["server_id"], one["project_id"], until, one["reason"])
+    console().print(table)
 
 
 @command.command()

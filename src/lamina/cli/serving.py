@@ -28,6 +28,7 @@ from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.operations.presence import Presence
+from lamina.operations.queueing import QueueKeeper
 from lamina.operations.reconcile import Reconciler
 from lamina.store import schema
 
@@ -128,14 +129,16 @@ def serve(
         sweep(plane)
         if side_door is not None:
             stack.enter_context(listening_for_agents(plane, side_door, names))
-        reconciler, presence = Reconciler(plane), Presence(plane)
+        reconciler, presence, keeper = Reconciler(plane), Presence(plane), QueueKeeper(plane)
         plane.start()
         if not db.is_sqlite:
             presence.start()
         reconciler.start()
+        keeper.start()
         try:
             answer(plane, door, ready)
         finally:
+            keeper.stop()
             reconciler.stop()
             if not db.is_sqlite:
                 presence.stop()

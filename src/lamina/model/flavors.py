@@ -15,6 +15,7 @@ import msgspec
 from lamina.model import decoding
 from lamina.model.errors import BadRequest
 from lamina.model.policies import EXTRA_SPEC, PolicyName, parse_policy
+from lamina.model.queueing import WORD, parse_wait
 from lamina.model.requests import CandidateRequest, flavor_request
 
 MOST = 2**31 - 1
@@ -56,6 +57,12 @@ class Flavor:
         said = self.extra_specs.get(EXTRA_SPEC)
         return parse_policy(said, EXTRA_SPEC) if said is not None else None
 
+    @property
+    def wait(self) -> float | None:
+        """Seconds that its servers wait for room, if they do. Raises `BadRequest`."""
+        said = self.extra_specs.get(WORD)
+        return parse_wait(said, WORD) if said is not None else None
+
     def checked(self) -> Flavor:
         """This flavor, if a caller may create it. Raises `BadRequest` that says what to mend.
 
@@ -83,6 +90,7 @@ class Flavor:
         _check_extra_specs(self.extra_specs)
         _ = self.request
         _ = self.policy
+        _ = self.wait
         return self
 
     def to_plain(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class TaskState(enum.StrEnum):
     """What is being done to a server now."""
 
     SCHEDULING = "scheduling"
+    #: waiting for room (`lamina.model.queueing`); no such state is Nova's
+    QUEUED = "queued"
     SPAWNING = "spawning"
     RESIZE_PREP = "resize_prep"
     RESIZE_MIGRATING = "resize_migrating"

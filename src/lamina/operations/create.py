@@ -13,13 +13,15 @@ import dataclasses
 import secrets
 import string
 
+import msgspec
 import sqlalchemy as sa
 
 from lamina.model import ids
-from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostUnreachable, HypervisorError, StaleFence
+from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostUnreachable, HypervisorError, NoValidHost, StaleFence
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, PowerState, VgpuReport
+from lamina.model.queueing import Waiting
 from lamina.model.servers import Action, Server, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -27,7 +29,7 @@ from lamina.saga.runner import Caller, Cancelled
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import aggregates, hosts, ports, sagas, server_groups, servers
+from lamina.store import aggregates, hosts, ports, queue, sagas, server_groups, servers
 
 #: failures of one host that another host may not have
 _ANOTHER_HOST_MAY = frozenset(
@@ -57,6 +59,8 @@ class NewServer:
     networks: tuple[str, ...] = ()
     #: the server group that they are members of
     group_id: str | None = None
+    #: seconds that they wait for room, where the flavor does not say
+    wait: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +71,9 @@ class Params:
     #: hosts that have refused, and what the last one said
     refused: tuple[str, ...] = ()
     last_refusal: str | None = None
+    #: when it first asked for room, and until when it waits for it; None where it does not
+    asked_at: float = 0.0
+    wait_until: float | None = None
 
 
 CreateWork = Work[ControlPlane, Params]
@@ -112,7 +119,8 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
             )
             servers.insert(tx, server)
             ports.make(tx, server.id, server.project_id, new.networks, now)
-            params = Params(new.flavor, new.zone, new.host)
+            wait = new.wait or new.flavor.wait
+            params = Params(new.flavor, new.zone, new.host, asked_at=now, wait_until=now + wait if wait else None)
             saga_ids.append(plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE))
             made.append(server)
         if new.group_id is not None:
@@ -126,20 +134,25 @@ def _hostname(name: str) -> str:
     return kept[:63].strip("-") or "server"
 
 
+def wanted(tx: sa.Connection, server_id: str, params: Params) -> Wanted:
+    """What a server asks of a host."""
+    return Wanted(
+        request=params.flavor.request,
+        zone=params.zone,
+        host=params.host,
+        excluded=frozenset(params.refused),
+        networks=ports.networks_of(tx, server_id),
+        aggregates=aggregates.serving(tx, params.flavor.extra_specs),
+        company=groups.company(tx, server_id),
+    )
+
+
 def _claim(work: CreateWork, tx: sa.Connection) -> claim.Claimed:
     now = work.plane.clock.now()
     claimed = claim.claim(
         tx,
         work.plane.index,
-        Wanted(
-            request=work.params.flavor.request,
-            zone=work.params.zone,
-            host=work.params.host,
-            excluded=frozenset(work.params.refused),
-            networks=ports.networks_of(tx, work.subject),
-            aggregates=aggregates.serving(tx, work.params.flavor.extra_specs),
-            company=groups.company(tx, work.subject),
-        ),
+        wanted(tx, work.subject, work.params),
         claim.Payer(work.subject, "INSTANCE", work.subject, work.project_id, work.user_id, work.id),
         work.params.flavor.policy or work.plane.settings.policy,
         now=now,
@@ -186,7 +199,7 @@ def _remove_domain(work: CreateWork) -> None:
 
 
 def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
-    """The server tries another host, or comes to rest in ERROR."""
+    """The server tries another host, waits for room, or comes to rest in ERROR."""
     now = work.plane.clock.now()
     deleting = sagas.waiting(tx, work.subject) is not None
     another = len(work.params.refused) + 1 < work.plane.settings.max_attempts and work.params.host is None
@@ -196,6 +209,13 @@ def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
         caller = Caller(work.user_id, work.project_id, work.request_id)
         work.enlisted.append(work.plane.runner.enlist(tx, KIND, work.subject, params, caller, action=work.action))
         servers.update(tx, work.subject, now, task_state=TaskState.SCHEDULING)
+        return
+    until = work.params.wait_until
+    if error.code == NoValidHost.code and until is not None and now < until and not deleting:
+        params = dataclasses.replace(work.params, refused=(), last_refusal=None)
+        waiting = Waiting(work.subject, work.project_id, work.params.asked_at, until, error.message)
+        queue.join(tx, waiting, user_id=work.user_id, request_id=work.request_id, params=msgspec.to_builtins(params))
+        servers.update(tx, work.subject, now, task_state=TaskState.QUEUED)
         return
     message = error.message
     if work.params.last_refusal is not None:

@@ -20,7 +20,7 @@ from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
-from lamina.store import hosts, ports, sagas, servers
+from lamina.store import hosts, ports, queue, sagas, servers
 from lamina.store.tables import migrations, vgpus
 
 
@@ -42,6 +42,7 @@ def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
         server.must_allow(Action.DELETE)
         if _under_way(tx, server_id):
             return
+        queue.leave(tx, server_id)
         servers.update(tx, server_id, plane.clock.now(), task_state=TaskState.DELETING)
         saga_id = plane.runner.enlist(tx, KIND, server_id, Params(), caller, action=Action.DELETE, interrupt=True)
     plane.runner.wake(saga_id)

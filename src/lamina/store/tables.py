@@ -33,6 +33,24 @@ replicas = Table(
     Column("heard_at", sa.Float, nullable=False),
 )
 
+#: servers that wait for room, and when each project last got something out of the queue
+queue = Table(
+    "queue",
+    metadata,
+    Column("server_id", sa.String(36), primary_key=True),
+    Column("project_id", sa.String(64), nullable=False),
+    Column("user_id", sa.String(64), nullable=False),
+    Column("request_id", sa.String(64), nullable=False),
+    Column("queued_at", sa.Float, nullable=False),
+    Column("expires_at", sa.Float, nullable=False),
+    Column("reason", sa.Text, nullable=False),
+    #: of the operation that creates it
+    Column("params", sa.JSON, nullable=False),
+)
+queue_turns = Table(
+    "queue_turns", metadata, Column("project_id", sa.String(64), primary_key=True), Column("served_at", sa.Float, nullable=False)
+)
+
 # ---------------------------------------------------------------------------------------------------- identity
 
 projects = Table(

@@ -1,7 +1,7 @@
 """Hints to the scheduler that come with a creation (Compute API reference, "Create Server").
 
-``group`` is obeyed. What filters that Nova does not enable by default would read is checked for its form and has no
-effect, as with Nova; so have hints of any other name.
+``group`` is obeyed, and ``lamina:wait``, Lamina's own: seconds to wait for room. What filters that Nova does not enable by
+default would read is checked for its form and has no effect, as with Nova; so have hints of any other name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from lamina.api.compute import server_groups
 from lamina.api.routing import Request
 from lamina.model import ids
 from lamina.model.errors import BadRequest, NotFound
+from lamina.model.queueing import WORD, parse_wait
 
 
 class Hints(msgspec.Struct):
@@ -26,6 +27,12 @@ class Hints(msgspec.Struct):
     different_cell: str | list[str] = []
     build_near_host_ip: str = ""
     cidr: str = ""
+    wait: int | str | None = msgspec.field(default=None, name=WORD)
+
+
+def wait_of(hints: Hints) -> float | None:
+    """How many seconds the new servers wait for room. Raises `BadRequest`."""
+    return None if hints.wait is None else parse_wait(str(hints.wait), f"os:scheduler_hints.{WORD}")
 
 
 def group_of(tx: sa.Connection, request: Request, hints: Hints) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import as_bool, read
-from lamina.api.compute.scheduler_hints import Hints, group_of
+from lamina.api.compute.scheduler_hints import Hints, group_of, wait_of
 from lamina.api.compute.server_networks import networks_asked_for
 from lamina.api.routing import Request, Version
 from lamina.model import ids
@@ -155,6 +155,7 @@ def new_server(request: Request) -> Asked:
     parsed = read(request, CreateBody)
     body = parsed.server
     _must_be_served(request, body)
+    hints = parsed.hints or parsed.hints_of_old or Hints()
     least = count_of(body.min_count, "min_count")
     most = count_of(body.max_count, "max_count") if body.max_count is not None else least
     if most < least:
@@ -164,7 +165,7 @@ def new_server(request: Request) -> Asked:
         image_id = _image(tx, request, body, flavor)
         zone, host = _place(tx, request, body)
         networks = networks_asked_for(tx, body.networks)
-        group_id = group_of(tx, request, parsed.hints or parsed.hints_of_old or Hints())
+        group_id = group_of(tx, request, hints)
         public_key = _public_key(tx, request, body.key_name) if body.key_name is not None else None
     if body.hostname is not None and most > 1:
         raise BadRequest("hostname: one host name does not serve several servers")
@@ -185,6 +186,7 @@ def new_server(request: Request) -> Asked:
         tags=tags_of(body.tags),
         networks=networks,
         group_id=group_id,
+        wait=wait_of(hints),
     )
     return Asked(new, as_bool(body.return_reservation_id, "return_reservation_id"), body.admin_pass or secrets.token_urlsafe(12))
 

@@ -11,6 +11,7 @@ from lamina.api.compute.answers import links, moment
 from lamina.api.compute.server_networks import addresses
 from lamina.api.routing import Request, Version
 from lamina.model.networks import Port
+from lamina.model.queueing import Waiting
 from lamina.model.servers import Server, VmState
 from lamina.store.hosts import Host
 
@@ -61,6 +62,8 @@ class Beside:
     ports: Mapping[str, Sequence[Port]]
     #: server id -> the id of its group, for those that have one
     groups: Mapping[str, str]
+    #: server id -> its place in the queue and what is kept of it there, for those that wait for room
+    queue: Mapping[str, tuple[int, Waiting]]
 
 
 def view(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
@@ -90,6 +93,14 @@ def view(request: Request, server: Server, beside: Beside) -> dict[str, Any]:
         "OS-EXT-STS:power_state": int(server.power_state),
         "os-extended-volumes:volumes_attached": [],
     }
+    if server.id in beside.queue:
+        place, waiting = beside.queue[server.id]
+        shown["lamina:queue"] = {
+            "position": place,
+            "reason": waiting.reason,
+            "queued_at": moment(waiting.queued_at),
+            "expires_at": moment(waiting.expires_at),
+        }
     if server.vm_state is not VmState.ERROR:
         shown["security_groups"] = [{"name": "default"}]
     if server.status in _WITH_PROGRESS:

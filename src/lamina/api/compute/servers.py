@@ -17,7 +17,7 @@ from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound
 from lamina.model.servers import Server, TaskState, VmState, status
-from lamina.operations import create, delete
+from lamina.operations import create, delete, queueing
 from lamina.saga.runner import Caller
 from lamina.store import hosts, ports, server_groups
 from lamina.store import servers as store
@@ -101,8 +101,10 @@ def beside(tx: sa.Connection, request: Request, shown: Iterable[Server]) -> Besi
     now, service_down = request.plane.clock.now(), request.plane.settings.service_down
     known = hosts.all_hosts(tx) if request.context.is_admin else []
     statuses = {h.name: host_status(h, now, service_down) for h in known}
+    shown = list(shown)
     server_ids = [server.id for server in shown]
-    return Beside(statuses, ports.of_servers(tx, server_ids), server_groups.groups_of(tx, server_ids))
+    waiting = queueing.places(tx) if any(s.task_state is TaskState.QUEUED for s in shown) else {}
+    return Beside(statuses, ports.of_servers(tx, server_ids), server_groups.groups_of(tx, server_ids), waiting)
 
 
 # ---------------------------------------------------------------------------------------------------- listing
