@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import InvalidState
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, PowerAction, PowerState, VgpuReport
+from lamina.model.hosts import PowerAction, PowerState, VgpuReport
 from lamina.model.servers import Action, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -54,30 +54,21 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, wanted: PowerAc
     plane.runner.wake(saga_id)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
-    """The domain, and the vGPUs that were looked after on the way."""
-
-    domain: DomainReport
-    vgpus: tuple[VgpuReport, ...] = ()
-
-
-def _set_power(work: PowerWork) -> Outcome:
+def _set_power(work: PowerWork) -> on_hosts.Outcome:
     """A server that is to run is first given its devices, which a host may have lost."""
     params = work.params
     made: tuple[VgpuReport, ...] = ()
     if params.action in (PowerAction.ON, PowerAction.HARD_REBOOT):
-        records = on_hosts.vgpus_of(work, work.subject)
-        made = on_hosts.ensure_vgpus(work, "power_set", params.host, records)
-        server = on_hosts.server_of(work)
-        domain = on_hosts.ensure_domain(work, "power_set", params.host, server.flavor, records, running=True)
+        flavor = on_hosts.server_of(work).flavor
+        back = on_hosts.bring_back(work, "power_set", params.host, flavor, work.subject, running=True)
         if params.action is PowerAction.ON:
-            return Outcome(domain, made)
+            return back
+        made = back.vgpus
     work.host = params.host
-    return Outcome(work.plane.hosts.of(params.host).set_power(work.call("power_set"), work.subject, params.action), made)
+    return on_hosts.Outcome(work.plane.hosts.of(params.host).set_power(work.call("power_set"), work.subject, params.action), made)
 
 
-def _power_set(work: PowerWork, tx: sa.Connection, outcome: Outcome) -> None:
+def _power_set(work: PowerWork, tx: sa.Connection, outcome: on_hosts.Outcome) -> None:
     domain = outcome.domain
     on_hosts.record_vgpus(tx, outcome.vgpus, VgpuState.ATTACHED)
     vm_state = VmState.STOPPED if domain.power_state is PowerState.SHUTDOWN else VmState.ACTIVE

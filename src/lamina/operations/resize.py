@@ -164,15 +164,16 @@ def _source_stopped(work: ResizeWork, tx: sa.Connection, domain: DomainReport) -
     servers.update_migration(tx, work.params.migration_id, now, status=MigrationStatus.POST_MIGRATING)
 
 
-def _start_source(work: ResizeWork) -> DomainReport:
+def _start_source(work: ResizeWork) -> on_hosts.Outcome:
     """The source's domain as it was: on one host the target may have replaced its definition."""
-    records = on_hosts.vgpus_of(work, work.params.migration_id)
-    running = work.params.old_vm_state is VmState.ACTIVE
-    return on_hosts.ensure_domain(work, "source_stopped", work.params.source, work.params.old_flavor, records, running=running)
+    params = work.params
+    running = params.old_vm_state is VmState.ACTIVE
+    return on_hosts.bring_back(work, "source_stopped", params.source, params.old_flavor, params.migration_id, running=running)
 
 
-def _source_started(work: ResizeWork, tx: sa.Connection, domain: DomainReport) -> None:
-    servers.update(tx, work.subject, work.plane.clock.now(), power_state=domain.power_state)
+def _source_started(work: ResizeWork, tx: sa.Connection, back: on_hosts.Outcome) -> None:
+    on_hosts.record_vgpus(tx, back.vgpus, VgpuState.ATTACHED)
+    servers.update(tx, work.subject, work.plane.clock.now(), power_state=back.domain.power_state)
 
 
 def _move_disk(work: ResizeWork) -> DiskContent | None:

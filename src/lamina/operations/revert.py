@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import DomainReport, PowerAction
+from lamina.model.hosts import PowerAction
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
@@ -64,16 +64,17 @@ def _stop_target(work: RevertWork) -> None:
         work.plane.hosts.of(target).set_power(work.call("target_stopped"), work.subject, PowerAction.OFF)
 
 
-def _run_source(work: RevertWork) -> DomainReport:
-    records = on_hosts.vgpus_of(work, work.params.migration_id)
-    running = work.params.old_vm_state is VmState.ACTIVE
-    return on_hosts.ensure_domain(work, "source_running", work.params.source, work.params.old_flavor, records, running=running)
+def _run_source(work: RevertWork) -> on_hosts.Outcome:
+    params = work.params
+    running = params.old_vm_state is VmState.ACTIVE
+    return on_hosts.bring_back(work, "source_running", params.source, params.old_flavor, params.migration_id, running=running)
 
 
-def _source_running(work: RevertWork, tx: sa.Connection, domain: DomainReport) -> None:
+def _source_running(work: RevertWork, tx: sa.Connection, back: on_hosts.Outcome) -> None:
+    on_hosts.record_vgpus(tx, back.vgpus, VgpuState.ATTACHED)
     hosts.set_vgpus_state(tx, work.subject, work.params.migration_id, VgpuState.ATTACHED)
     hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.PRESENT)
-    servers.update(tx, work.subject, work.plane.clock.now(), power_state=domain.power_state)
+    servers.update(tx, work.subject, work.plane.clock.now(), power_state=back.domain.power_state)
 
 
 def _remove_vgpus(work: RevertWork) -> None:

@@ -78,6 +78,21 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
     return work.plane.hosts.of(host).ensure_domain(work.call(step), spec)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """A domain, and the vGPUs that were looked after on the way."""
+
+    domain: DomainReport
+    vgpus: tuple[VgpuReport, ...] = ()
+
+
+def bring_back(work: AnyWork, step: str, host: str, flavor: Flavor, consumer_id: str, *, running: bool) -> Outcome:
+    """The server's domain on vGPUs that it had before, which are made anew where its host has lost them in a reboot."""
+    records = vgpus_of(work, consumer_id)
+    made = ensure_vgpus(work, step, host, records)
+    return Outcome(ensure_domain(work, step, host, flavor, records, running=running), made)
+
+
 def _image_of(work: AnyWork, server: Server) -> ImageSource | None:
     """What the server's disk begins with; an image that was deleted since is none, and the disk that there is stays."""
     if server.image_id is None:

@@ -1,0 +1,74 @@
+"""How a schedule comes to ask for each kind of operation. A kind without a chooser fails `test_simulator`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from lamina.model.hosts import PowerAction
+from lamina.model.servers import Server, VmState
+from lamina.operations import confirm, create, delete, power, resize, revert
+from tests.faults.simulator.scene import Scene
+from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chooser:
+    """``ask(scene, server, draw)`` asks for the operation; ``suits`` are the states of servers it is mostly asked for."""
+
+    kind: str
+    ask: Callable[[Scene, Server, int], None]
+    suits: frozenset[VmState] = frozenset()
+    weight: int = 1
+
+
+_SIZES = ("", "nvidia-12", "NVIDIA H100-2-20C")
+
+
+def flavors(scene: Scene) -> tuple[object, ...]:
+    _, _, large = CARDS[scene.framework]
+    trait = "CUSTOM_" + "".join(c if c.isalnum() else "_" for c in large.upper())
+    return PLAIN, ONE, TWO, flavor("large", resources__VGPU="1", **{f"trait__{trait}": "required"})
+
+
+def _create(scene: Scene, _server: Server, draw: int) -> None:
+    wanted = flavors(scene)[(1, 2, 3, 1, 2, 0, 3, 2)[draw % 8]]
+    create.request(scene.plane, CALLER, create.NewServer("s", wanted, None, networks=("public",)))  # type: ignore[arg-type]
+
+
+def _resize(scene: Scene, server: Server, draw: int) -> None:
+    wanted = flavors(scene)[draw % 4]
+    host = server.host if draw % 3 == 0 else None
+    resize.request(scene.plane, CALLER, server.id, wanted, host=host)  # type: ignore[arg-type]
+
+
+def _migrate(scene: Scene, server: Server, _draw: int) -> None:
+    resize.request_migration(scene.plane, CALLER, server.id)
+
+
+def _power(scene: Scene, server: Server, draw: int) -> None:
+    if server.vm_state is VmState.STOPPED and draw % 4:
+        wanted = PowerAction.ON
+    else:
+        wanted = (PowerAction.OFF, PowerAction.HARD_REBOOT, PowerAction.SOFT_REBOOT)[draw % 3]
+    power.request(scene.plane, CALLER, server.id, wanted)
+
+
+def _restore(scene: Scene, server: Server, _draw: int) -> None:
+    """Its host reboots, and is looked at."""
+    if server.host is not None:
+        scene.sites[server.host].reboot()
+        scene.look_at(server.host)
+
+
+_RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
+CHOOSERS: tuple[Chooser, ...] = (
+    Chooser("create", _create, weight=5),
+    Chooser("delete", lambda scene, server, _: delete.request(scene.plane, CALLER, server.id), frozenset(VmState) - {VmState.DELETED}, 2),
+    Chooser("resize", _resize, _RESTING, 3),
+    Chooser("resize", _migrate, _RESTING, 1),
+    Chooser("confirm", lambda scene, server, _: confirm.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
+    Chooser("revert", lambda scene, server, _: revert.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
+    Chooser("power", _power, _RESTING | {VmState.ERROR}, 2),
+    Chooser("restore", _restore, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED}), 1),
+)

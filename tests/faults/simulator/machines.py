@@ -1,0 +1,203 @@
+"""Machines in memory under real compute services, and the line to each, on which calls are lost, doubled and come late.
+
+A machine outlives its compute service, and that the control plane. A compute service that has died touches nothing more:
+its journal and its machine refuse it, as they would a process that is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from lamina.agent.compute import ComputeService
+from lamina.agent.depot import LocalDepot
+from lamina.agent.hypervisor import Capacity, Device
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
+from lamina.agent.journal import Journal
+from lamina.agent.simulated.fleet import FleetHost
+from lamina.agent.simulated.host import VERSION
+from lamina.agent.simulated.kernel import SimulatedKernel
+from lamina.agent.simulated.machine import Machine
+from lamina.agent.simulated.nvidia_smi import NvidiaSmi
+from lamina.model.clock import Clock
+from lamina.model.errors import HostUnreachable, LaminaError
+from lamina.model.hosts import DomainReport, DomainSpec, PowerAction
+from tests.faults.simulator.trouble import AgentDied, Trouble
+
+
+class MemoryMachine(Machine):
+    """A machine whose state nobody has to write down: it is never switched off with the simulator left on."""
+
+    def save(self) -> None:
+        pass
+
+
+class MemoryFile:
+    """The file of a journal; stands in for its path. A process that has died does not write to it."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._content: bytes | None = None
+        self._life = site.life
+
+    def reopened(self) -> MemoryFile:
+        again = MemoryFile(self._site)
+        again._content = self._content
+        return again
+
+    def read_bytes(self) -> bytes:
+        if self._content is None:
+            raise FileNotFoundError
+        return self._content
+
+    def replace(self, content: bytes) -> None:
+        self._site.alive(self._life)
+        self._site.trouble.passing("journal-before")
+        self._content = content
+        self._site.trouble.passing("journal-after")
+
+    def __str__(self) -> str:
+        return f"journal of {self._site.name}"
+
+
+def replace_in_memory(path: Any, content: bytes) -> None:
+    """What `journal.replace_durably` does, for a `MemoryFile`."""
+    if isinstance(path, MemoryFile):
+        path.replace(content)
+    else:
+        path.write_bytes(content)
+
+
+class TroubledHypervisor(SimulatedHypervisor):
+    """One that refuses, and before and after whose work the compute service may die."""
+
+    site: Site
+
+    def _around(self, work: Callable[[], Any]) -> Any:
+        self.site.alive(self.site.life)
+        self.site.trouble.passing("domain-before")
+        done = work()
+        self.site.trouble.passing("domain-after")
+        return done
+
+    def ensure(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        return cast(DomainReport, self._around(lambda: super(TroubledHypervisor, self).ensure(spec, devices)))
+
+    def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
+        return cast(DomainReport, self._around(lambda: super(TroubledHypervisor, self).set_power(server_id, action)))
+
+    def remove(self, server_id: str) -> None:
+        self._around(lambda: super(TroubledHypervisor, self).remove(server_id))
+
+
+class Site:
+    """One host: its machine, its kernel, and the compute service that lives there now."""
+
+    def __init__(self, described: FleetHost, state: Path, clock: Clock, trouble: Trouble) -> None:
+        self.name = described.name
+        self.trouble = trouble
+        self.life = 0
+        self.dead = False
+        self._described, self._clock, self._state = described, clock, state
+        self.machine = MemoryMachine(state / f"{described.name}.none")
+        self.kernel = SimulatedKernel(described.cards, self.machine)
+        self.kernel.before_write = lambda path, text: self._write("write-before")
+        self.kernel.after_write = lambda path, text: self._write("write-after")
+        capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION, described.networks)
+        self.hypervisor = TroubledHypervisor(self.machine, capacity)
+        self.hypervisor.site = self
+        #: what others have made: handle -> the kernel's id of its type
+        self.foreign: dict[str, str] = {}
+        #: the file of the journal, which outlives every compute service
+        self.file = MemoryFile(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new compute service on what is there."""
+        self.life += 1
+        self.dead = False
+        self.file = self.file.reopened()
+        self.journal = Journal(cast(Path, self.file))
+        self.compute = ComputeService(
+            self.name,
+            self.kernel,
+            self.hypervisor,
+            self.journal,
+            self._described.settings,
+            self._clock,
+            depot=LocalDepot(self._state / "depot"),
+            command=NvidiaSmi(self._described.cards, self.machine),
+        )
+
+    def alive(self, life: int) -> None:
+        if self.dead or life != self.life:
+            raise AgentDied
+
+    def die(self) -> None:
+        self.dead = True
+        raise AgentDied
+
+    def _write(self, place: str) -> None:
+        self.alive(self.life)
+        self.trouble.passing(place)
+
+    def refuse(self, number: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def reboot(self) -> None:
+        """Power off and on: the compute service and what others had on the cards are gone as well."""
+        self.foreign.clear()
+        self.machine.reboot()
+        self.begin()
+
+
+#: calls that change something, and may so be lost, doubled or late
+_WORK = frozenset({"ensure_vgpus", "release_vgpus", "ensure_domain", "set_power", "remove_domain", "send_disk", "take_disk"})
+
+
+class Line:
+    """The way from the control plane to one host: a `Compute`."""
+
+    def __init__(self, site: Site, late: list[tuple[str, Callable[[], Any]]]) -> None:
+        self.site = site
+        self.cut = False
+        self._late = late
+
+    def __getattr__(self, method: str) -> Any:
+        return partial(self._call, method)
+
+    def _call(self, method: str, *given: Any) -> Any:
+        if self.cut:
+            raise HostUnreachable(f"Host {self.site.name} does not answer.")
+        fate = self.site.trouble.passing("call") if method in _WORK else None
+        if self.cut or fate == "lost request":
+            raise HostUnreachable(f"Host {self.site.name} did not hear {method}.")
+        if fate == "late":
+            self._late.append((f"{self.site.name} {method}", partial(self._deliver, method, *given)))
+            raise HostUnreachable(f"Host {self.site.name} has not done {method} in time.")
+        if fate == "doubled":
+            self._deliver(method, *given)
+        answer = self._deliver(method, *given)
+        if fate == "lost answer":
+            raise HostUnreachable(f"The answer of host {self.site.name} to {method} was lost.")
+        return answer
+
+    def _deliver(self, method: str, *given: Any) -> Any:
+        if self.site.dead:
+            self.site.begin()
+        try:
+            return getattr(self.site.compute, method)(*given)
+        except AgentDied:
+            self.site.begin()
+            raise HostUnreachable(f"The agent on host {self.site.name} began anew while the call was with it.") from None
+
+    def come_late(self, deliver: Callable[[], Any]) -> str:
+        """Nobody waits for the answer any more."""
+        try:
+            deliver()
+        except LaminaError as error:
+            return error.code
+        return "done"

@@ -1,0 +1,251 @@
+"""A whole Lamina for one schedule: a `World` on machines in memory and on a database that is put back for the next schedule.
+
+What costs time and means nothing on one thread is left out: files are in memory, commits do not wait for a disk, and the
+schema, the hosts and the first reports come from a template.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.agent import journal
+from lamina.agent.simulated.fleet import Fleet, parse_fleet
+from lamina.hosts.directory import Compute, Hosts
+from lamina.model.errors import HostUnreachable, LaminaError
+from lamina.model.settings import Settings
+from lamina.operations import reconcile
+from lamina.operations.control_plane import ControlPlane
+from lamina.operations.kinds import KINDS
+from lamina.saga.log import State
+from lamina.saga.runner import Probe
+from lamina.saga.steps import Effect, Kind
+from lamina.store import sagas
+from lamina.store.database import Database
+from tests.empty_database import empty_database
+from tests.faults.simulator.machines import Line, Site, replace_in_memory
+from tests.faults.simulator.trouble import Trouble
+from tests.faults.world import CARDS, FLEET, Killed, VirtualClock, World
+
+#: seconds since the epoch at which every schedule begins
+BEGINNING = 1_700_000_000.0
+
+
+class FixedClock(VirtualClock):
+    def __init__(self) -> None:
+        self._now = BEGINNING
+
+
+class Stage:
+    """What schedules of one process share: a folder, an engine, and for each kind of card a database to begin with."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
+        self.folder = Path(tempfile.mkdtemp(prefix="lamina-faults-", dir=memory if memory.is_dir() else None))
+        tempfile.tempdir = str(self.folder)
+        (self.folder / "lamina.db").write_bytes(empty_database())
+        self.db = Database.at(self.folder)
+        sa.event.listen(self.db.engine, "connect", _careless)
+        self._templates: dict[str, sqlite3.Connection] = {}
+
+    def put_back(self, framework: str) -> bool:
+        """The database as it is at the beginning; False where there is none such yet."""
+        self.db._counters.clear()
+        shutil.rmtree(self.folder / "depot", ignore_errors=True)
+        template = self._templates.get(framework) or self._templates.get("")
+        if template is None:
+            template = sqlite3.connect(":memory:")
+            with self._raw() as connection:
+                connection.backup(template)
+            self._templates[""] = template
+        with self._raw() as connection:
+            template.backup(connection)
+        return framework in self._templates
+
+    def keep(self, framework: str) -> None:
+        template = sqlite3.connect(":memory:")
+        with self._raw() as connection:
+            connection.backup(template)
+        self._templates[framework] = template
+
+    @contextmanager
+    def _raw(self) -> Iterator[sqlite3.Connection]:
+        pooled = self.db.engine.raw_connection()
+        try:
+            yield pooled.driver_connection  # type: ignore[misc]
+        finally:
+            pooled.close()
+
+    def ask(self, sql: str) -> list[Any]:
+        """What is committed."""
+        with self._raw() as connection:
+            return connection.execute(sql).fetchall()
+
+    def close(self) -> None:
+        self.db.close()
+        tempfile.tempdir = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _careless(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+@functools.cache
+def fleet(framework: str) -> Fleet:
+    card, small, large = CARDS[framework]
+    if framework == "vfio":
+        card += ", virtual_functions: 5"  # one more than there can be vGPUs: each costs time at every look
+    return parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Ids are drawn from the seed, journals are in memory."""
+    numbers = random.Random(seed)  # noqa: S311 - a schedule, no secret
+    real_uuid4, real_replace = uuid.uuid4, journal.replace_durably
+    uuid.uuid4 = lambda: uuid.UUID(int=numbers.getrandbits(128), version=4)
+    journal.replace_durably = replace_in_memory
+    try:
+        yield
+    finally:
+        uuid.uuid4, journal.replace_durably = real_uuid4, real_replace
+
+
+class Overtaking:
+    """The probe of a control plane: a place where it may die, or where another takes its operations over under its hands."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def at(self, point: str, saga_id: str, step: str) -> None:
+        scene = self._scene
+        scene.trouble.passing("step")
+        if point != "after-do" or self._outside(saga_id, step):
+            scene.trouble.passing("outside")
+
+    def _outside(self, saga_id: str, step: str) -> bool:
+        """Whether no transaction is open here."""
+        found = [kind.step(step) for kind in self._scene.kinds if kind.step(step) is not None]
+        return all(isinstance(one, Effect) for one in found)
+
+
+class Scene(World):
+    """A `World` whose hosts are `Site`s. Events of a schedule move it; see `schedule`."""
+
+    def __init__(self, stage: Stage, framework: str, kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
+        self.stage, self.state, self.framework = stage, stage.folder, framework
+        self.kinds = tuple(kinds)
+        self.clock = FixedClock()
+        self.fleet = fleet(framework)
+        self.trouble = Trouble()
+        self.late: list[tuple[str, Callable[[], Any]]] = []
+        self.trace: list[str] = []
+        self.names: dict[str, str] = {}
+        #: whether somebody else has made a vGPU where one of ours may have been planned
+        self.squeezed = False
+        self._request_numbers = itertools.count()
+        known = stage.put_back(framework)
+        self.sites = {host.name: Site(host, self.state, self.clock, self.trouble) for host in self.fleet.hosts}
+        self.hosts = self.sites  # type: ignore[assignment]
+        self.lines = {name: Line(site, self.late) for name, site in self.sites.items()}
+        self._assemble(alone=True)
+        for name, site in self.sites.items():
+            site.machine.state.boot_id = f"boot of {name}"
+        if not known:
+            self.look_at_hosts()
+            stage.keep(framework)
+
+    def _assemble(self, *, alone: bool) -> None:
+        directory = Hosts()
+        for name, line in self.lines.items():
+            directory.join(name, line, self.sites[name].reboot)  # type: ignore[arg-type]
+        settings = Settings(state=self.state)
+        self.plane = ControlPlane.assemble(
+            settings, self.stage.db, self.clock, directory, self.kinds, alone=alone, probe=Overtaking(self)
+        )
+
+    def begin(
+        self,
+        kinds: Iterable[Kind[ControlPlane, Any]] = KINDS,
+        *,
+        probe: Probe | None = None,
+        wrap: Callable[[Compute], Compute] = lambda compute: compute,
+        alone: bool = True,
+    ) -> ControlPlane:
+        """A new control plane on the records that are there; alone, or another process beside the one before."""
+        for site in self.sites.values():
+            if site.dead:
+                site.begin()
+        self._assemble(alone=alone)
+        self.plane.runner.take_over()
+        return self.plane
+
+    # ------------------------------------------------------------------------------------------------ moves
+
+    def look_at_hosts(self) -> bool:
+        """Every host's report is taken in. Whether one called for repairs."""
+        return any([self.look_at(name) for name in self.sites])
+
+    def look_at(self, name: str) -> bool:
+        try:
+            return bool(reconcile.host(self.plane, name))
+        except HostUnreachable:
+            return False
+
+    def move(self, saga_id: str) -> str:
+        """One turn of one operation, as the runner's own threads take it."""
+        try:
+            return "goes on" if self.plane.runner.advance(saga_id) else "rests"
+        except sagas.LostLease:
+            return "lost"
+        except LaminaError as error:
+            return error.code
+
+    def rest(self, most: int = 200) -> None:
+        """Advance until nothing moves."""
+        for _ in range(most):
+            self.plane.runner.take_over()
+            rows = [row for row in self.operations() if row.state in (State.RUNNING, State.UNWINDING)]
+            if not rows:
+                return
+            for row in rows:
+                if row.owner != self.plane.runner.me:
+                    self.clock.sleep(self.plane.settings.lease + 1)
+                else:
+                    self.move(row.id)
+        raise AssertionError("operations do not come to an end")
+
+    def kill(self) -> None:
+        """The whole process dies: control plane and, as with `lamina up`, the compute services in it."""
+        for site in self.sites.values():
+            site.dead = True
+        raise Killed
+
+    def overtaken(self, moves: int) -> None:
+        """Another control plane takes over while this one is in the middle of a step; `moves` of its turns come first."""
+        self.clock.sleep(self.plane.settings.lease + 1)
+        self.begin(alone=False)
+        for _ in range(moves):
+            rows = [row for row in self.operations() if row.owner == self.plane.runner.me]
+            if rows:
+                self.move(rows[0].id)
+
+    def tell(self, line: str) -> None:
+        self.trace.append(line)
+
+
+def processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
