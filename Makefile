@@ -2,6 +2,7 @@
 #   STATE=DIR       state directory of `up` and `down` (the user's XDG state folder)
 #   LISTEN=H:P      where `up` listens (127.0.0.1:8774)
 #   FLEET=FILE      simulated hosts of `up` (demo)
+#   SEEDS=N         how many schedules `faults` and `soak` go through (10000, 1000000), from seed FROM=N on (0)
 #   PYTHON=python3  what the virtual environment is made with
 
 PYTHON ?= python3
@@ -9,18 +10,20 @@ LISTEN ?= 127.0.0.1:8774
 FLEET ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
-export STATE
+export STATE SEEDS
 
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test kills compat lab lint bench
+.PHONY: help up down test faults soak kills compat lab lint bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
 	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load"
+	echo "make faults run seeded schedules of crashes and faults, and Lamina with one protection less, again and again"
+	echo "make soak   run a million schedules; FROM=SEED goes on where it was stopped"
 	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
 	echo "make lint   check style, types and the floors of the house"
@@ -104,6 +107,15 @@ test: $(VENV)/.dev
 
 kills: $(VENV)/.dev
 	@LAMINA_KILL_SECONDS=$${SECONDS_OF_KILLS:-120} $(BIN)/pytest -s -q tests/scenario/test_replicas_killed.py
+
+FROM ?= 0
+
+faults: $(VENV)/.dev
+	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-10000}
+	$(BIN)/python -m tests.faults.variants
+
+soak: $(VENV)/.dev
+	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-1000000}
 
 # OpenStack Placement stands apart: it needs older libraries than Lamina does
 COMPAT := .compat

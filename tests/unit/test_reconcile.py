@@ -103,10 +103,14 @@ def test_a_server_whose_domain_does_what_it_says_is_left() -> None:
     assert drift(report(), [ACTIVE], set()) == {}
 
 
+def test_one_that_waits_for_confirm_or_revert_goes_on_waiting() -> None:
+    waiting = server(VmState.RESIZED)
+    assert drift(report(power=PowerState.SHUTDOWN), [waiting], set()) == {"s": (VmState.RESIZED, PowerState.SHUTDOWN)}
+
+
 def test_servers_that_something_works_on_or_that_are_elsewhere_are_left() -> None:
     off = report(power=PowerState.SHUTDOWN)
     assert drift(off, [ACTIVE], {"s"}) == {}
     assert drift(off, [dataclasses.replace(ACTIVE, task_state=TaskState.REBOOTING)], set()) == {}
     assert drift(off, [dataclasses.replace(ACTIVE, host="elsewhere")], set()) == {}
-    assert drift(off, [server(VmState.RESIZED)], set()) == {}
     assert drift(report(power=None), [ACTIVE], set()) == {}

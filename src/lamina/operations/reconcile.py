@@ -76,16 +76,18 @@ def drift(report: HostReport, placed: Iterable[Server], left_out: Set[str]) -> d
     """What servers are to say of themselves after somebody else's hand: a guest that shut down, a domain that was started. Pure.
 
     `left_out` are those that an operation or a repair works on. A domain that is paused or crashed tells so in its power
-    state alone, as with Nova (nova/compute/manager.py, _sync_instance_power_state).
+    state alone, as does that of a server that waits for confirm or revert (nova/compute/manager.py, _sync_instance_power_state).
     """
     domains = {d.server_id: d for d in report.domains if d.server_id is not None}
     found = {}
     for server in placed:
         domain = domains.get(server.id)
-        resting = server.vm_state in (VmState.ACTIVE, VmState.STOPPED) and server.task_state is None
+        resting = server.vm_state in (VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED) and server.task_state is None
         if domain is None or not resting or server.host != report.host or server.id in left_out:
             continue
         vm_state = {PowerState.RUNNING: VmState.ACTIVE, PowerState.SHUTDOWN: VmState.STOPPED}.get(domain.power_state, server.vm_state)
+        if server.vm_state is VmState.RESIZED:
+            vm_state = VmState.RESIZED
         if (vm_state, domain.power_state) != (server.vm_state, server.power_state):
             found[server.id] = vm_state, domain.power_state
     return found

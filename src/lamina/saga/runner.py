@@ -19,9 +19,9 @@ import structlog
 
 from lamina.model import decoding, ids
 from lamina.model.clock import Clock
-from lamina.model.errors import ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
+from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
 from lamina.saga import recovery
-from lamina.saga.log import Do, Entry, Event, Finish, State, Undo, next_move, unwinding
+from lamina.saga.log import CorruptLog, Do, Entry, Event, Finish, State, Undo, next_move, unwinding
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, Work
 from lamina.store import sagas
 from lamina.store.database import Database
@@ -227,12 +227,16 @@ class Runner(Generic[D]):
         """Make one move of a saga that this process owns; False once nothing is left to do for now."""
         with self._db.read() as tx:
             row = sagas.get(tx, saga_id)
-            entries = _entries(tx, saga_id)
+            lines = sagas.events(tx, [saga_id])
         if row.owner != self.me or row.state not in (State.RUNNING, State.UNWINDING):
             return False
         kind = self.kinds[row.kind]
-        turn = _Turn(self, kind, row, entries, self._work(kind, row, entries))
-        move = next_move(row.steps, entries)
+        try:
+            entries = _read(lines)
+            move = next_move(row.steps, entries)
+            turn = _Turn(self, kind, row, entries, self._work(kind, row, entries))
+        except CorruptLog as error:
+            return self._unreadable(row, error)
         missing = move.step if not isinstance(move, Finish) and kind.step(move.step) is None else None
         if missing is not None:
             return turn.stick(SagaError("lamina.saga.unknown_step", f"this version of Lamina has no step {missing!r} in {row.kind}"))
@@ -244,15 +248,28 @@ class Runner(Generic[D]):
             case Finish(state):
                 return turn.finish(state)
 
+    def _unreadable(self, row: sagas.SagaRow, error: CorruptLog) -> bool:
+        """What cannot be read waits for an operator, and keeps nobody else waiting."""
+        told = dataclasses.asdict(SagaError.of(error, "", None))
+        with self._db.write() as tx:
+            now = self._clock.now()
+            sagas.write(tx, row.id, owner=self.me, epoch=row.epoch, new_events=(), state=State.STUCK, error=told, updated_at=now)
+        log.error("saga is stuck", saga=row.id, kind=row.kind, subject=row.subject, why=error.message)
+        return False
+
     def _work(self, kind: Kind[D, Any], row: sagas.SagaRow, entries: list[Entry]) -> Work[D, Any]:
         if self._plane is None:
             raise LaminaError("the runner has not been started")
+        try:
+            params = decoding.from_plain(row.params, kind.params)
+        except (msgspec.ValidationError, BadRequest) as error:
+            raise CorruptLog(f"the parameters of operation {row.id} cannot be read: {error}") from error
         return Work(
             plane=self._plane,
             id=row.id,
             kind=row.kind,
             subject=row.subject,
-            params=decoding.from_plain(row.params, kind.params),
+            params=params,
             epoch=row.epoch,
             action=row.action,
             request_id=row.request_id,
@@ -458,9 +475,15 @@ class _Turn(Generic[D]):
 
 
 def _entries(tx: sa.Connection, saga_id: str) -> list[Entry]:
-    return [
-        Entry(e.step, Event(e.event), e.number, e.started_at, e.finished_at, e.output, e.error, e.host) for e in sagas.events(tx, [saga_id])
-    ]
+    return _read(sagas.events(tx, [saga_id]))
+
+
+def _read(lines: Iterable[sagas.EventRow]) -> list[Entry]:
+    """Raises `CorruptLog`."""
+    try:
+        return [Entry(e.step, Event(e.event), e.number, e.started_at, e.finished_at, e.output, e.error, e.host) for e in lines]
+    except ValueError as error:
+        raise CorruptLog(f"a line of the log cannot be read: {error}") from error
 
 
 def _first_failure(entries: Iterable[Entry]) -> SagaError:

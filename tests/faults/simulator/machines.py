@@ -6,11 +6,12 @@ its journal and its machine refuse it, as they would a process that is gone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+import msgspec
 
 from lamina.agent.compute import ComputeService
 from lamina.agent.depot import LocalDepot
@@ -20,7 +21,7 @@ from lamina.agent.journal import Journal
 from lamina.agent.simulated.fleet import FleetHost
 from lamina.agent.simulated.host import VERSION
 from lamina.agent.simulated.kernel import SimulatedKernel
-from lamina.agent.simulated.machine import Machine
+from lamina.agent.simulated.machine import Machine, MachineState
 from lamina.agent.simulated.nvidia_smi import NvidiaSmi
 from lamina.model.clock import Clock
 from lamina.model.errors import HostUnreachable, LaminaError
@@ -132,20 +133,22 @@ class Site:
             command=NvidiaSmi(self._described.cards, self.machine),
         )
 
+    def written(self) -> tuple[bytes, bytes]:
+        """The machine's state and the journal, as files would have them."""
+        return msgspec.json.encode(self.machine.state), self.file._content or b"{}"
+
+    def read(self, machine: bytes, journal: bytes) -> None:
+        self.machine.state = msgspec.json.decode(machine, type=MachineState)
+        self.file._content = journal
+        self.begin()
+
     def alive(self, life: int) -> None:
         if self.dead or life != self.life:
             raise AgentDied
 
-    def die(self) -> None:
-        self.dead = True
-        raise AgentDied
-
     def _write(self, place: str) -> None:
         self.alive(self.life)
         self.trouble.passing(place)
-
-    def refuse(self, number: int) -> None:
-        raise OSError(number, os.strerror(number))
 
     def reboot(self) -> None:
         """Power off and on: the compute service and what others had on the cards are gone as well."""

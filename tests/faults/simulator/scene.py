@@ -7,14 +7,13 @@ schema, the hosts and the first reports come from a template.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import random
 import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from lamina.agent import journal
 from lamina.agent.simulated.fleet import Fleet, parse_fleet
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
+from lamina.model.flavors import Flavor
 from lamina.model.settings import Settings
 from lamina.operations import reconcile
 from lamina.operations.control_plane import ControlPlane
@@ -58,27 +58,26 @@ class Stage:
         (self.folder / "lamina.db").write_bytes(empty_database())
         self.db = Database.at(self.folder)
         sa.event.listen(self.db.engine, "connect", _careless)
-        self._templates: dict[str, sqlite3.Connection] = {}
+        self._empty = sqlite3.connect(":memory:")
+        with self._raw() as connection:
+            connection.backup(self._empty)
+        #: beginning -> the database, and each host's machine and journal
+        self._kept: dict[str, tuple[sqlite3.Connection, dict[str, tuple[bytes, bytes]]]] = {}
 
-    def put_back(self, framework: str) -> bool:
-        """The database as it is at the beginning; False where there is none such yet."""
+    def put_back(self, beginning: str) -> dict[str, tuple[bytes, bytes]] | None:
+        """The database as it is at this beginning, and the machines and journals that go with it; None where there is none such yet."""
         self.db._counters.clear()
         shutil.rmtree(self.folder / "depot", ignore_errors=True)
-        template = self._templates.get(framework) or self._templates.get("")
-        if template is None:
-            template = sqlite3.connect(":memory:")
-            with self._raw() as connection:
-                connection.backup(template)
-            self._templates[""] = template
+        kept = self._kept.get(beginning)
         with self._raw() as connection:
-            template.backup(connection)
-        return framework in self._templates
+            (kept[0] if kept else self._empty).backup(connection)
+        return kept[1] if kept else None
 
-    def keep(self, framework: str) -> None:
-        template = sqlite3.connect(":memory:")
+    def keep(self, beginning: str, hosts: dict[str, tuple[bytes, bytes]]) -> None:
+        database = sqlite3.connect(":memory:")
         with self._raw() as connection:
-            connection.backup(template)
-        self._templates[framework] = template
+            connection.backup(database)
+        self._kept[beginning] = database, hosts
 
     @contextmanager
     def _raw(self) -> Iterator[sqlite3.Connection]:
@@ -145,7 +144,7 @@ class Overtaking:
 class Scene(World):
     """A `World` whose hosts are `Site`s. Events of a schedule move it; see `schedule`."""
 
-    def __init__(self, stage: Stage, framework: str, kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
+    def __init__(self, stage: Stage, framework: str, sizes: Sequence[Flavor] = (), kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
         self.stage, self.state, self.framework = stage, stage.folder, framework
         self.kinds = tuple(kinds)
         self.clock = FixedClock()
@@ -153,20 +152,32 @@ class Scene(World):
         self.trouble = Trouble()
         self.late: list[tuple[str, Callable[[], Any]]] = []
         self.trace: list[str] = []
-        self.names: dict[str, str] = {}
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
-        self._request_numbers = itertools.count()
-        known = stage.put_back(framework)
+        beginning = f"{framework} {[flavor.name for flavor in sizes]}"
+        kept = stage.put_back(beginning)
         self.sites = {host.name: Site(host, self.state, self.clock, self.trouble) for host in self.fleet.hosts}
         self.hosts = self.sites  # type: ignore[assignment]
         self.lines = {name: Line(site, self.late) for name, site in self.sites.items()}
+        if kept is None:
+            self._prepare(sizes)
+            stage.keep(beginning, {name: site.written() for name, site in self.sites.items()})
+        else:
+            for name, site in self.sites.items():
+                site.read(*kept[name])
+        self.clock.sleep(BEGINNING + 1000 - self.clock.now())
         self._assemble(alone=True)
-        for name, site in self.sites.items():
-            site.machine.state.boot_id = f"boot of {name}"
-        if not known:
+        self.look_at_hosts()
+
+    def _prepare(self, sizes: Sequence[Flavor]) -> None:
+        """The first look at hosts, and servers of these sizes."""
+        with seeded(0):
+            for name, site in self.sites.items():
+                site.machine.state.boot_id = f"boot of {name}"
+            self._assemble(alone=True)
             self.look_at_hosts()
-            stage.keep(framework)
+            for size in sizes:
+                self.created(size)
 
     def _assemble(self, *, alone: bool) -> None:
         directory = Hosts()

@@ -12,6 +12,7 @@ from typing import Any
 
 from lamina.agent.simulated.machine import MachineDevice
 from lamina.model.errors import HypervisorError, LaminaError
+from lamina.model.flavors import Flavor
 from lamina.model.gpus import Framework
 from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import Server, VmState
@@ -25,7 +26,7 @@ from tests.faults.simulator import promises
 from tests.faults.simulator.choosers import CHOOSERS
 from tests.faults.simulator.scene import Scene, Stage, seeded
 from tests.faults.simulator.trouble import AgentDied
-from tests.faults.world import CALLER, FRAMEWORKS, Killed
+from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, Killed
 
 ERRNOS = (errno.EINVAL, errno.EBUSY, errno.ENOSPC, errno.ENODEV, errno.EIO, errno.EACCES, errno.EINTR, errno.ETIMEDOUT)
 _WRITES = frozenset({"write-before", "write-after"})
@@ -78,13 +79,17 @@ def draw(seed: int) -> list[Event]:
     numbers = random.Random(seed)  # noqa: S311 - a schedule, no secret
     names, weights = list(EVENTS), list(EVENTS.values())
     count = numbers.randint(12, 25)
-    first = [Event("ask", 0), Event("move", 0)]  # something to disturb
     drawn = [Event(what, numbers.randrange(1 << 16), numbers.randint(1, 9)) for what in numbers.choices(names, weights, k=count)]
-    return first + drawn
+    return drawn
 
 
-def framework_of(seed: int) -> str:
-    return FRAMEWORKS[seed % len(FRAMEWORKS)]
+#: what stands when a schedule begins
+BEGINNINGS = ((), (TWO, ONE), (ONE, TWO, TWO))
+
+
+def beginning(seed: int) -> tuple[str, tuple[Flavor, ...]]:
+    """The kind of cards of a seed's hosts, and the sizes of the servers that run on them."""
+    return FRAMEWORKS[seed % len(FRAMEWORKS)], BEGINNINGS[seed // len(FRAMEWORKS) % len(BEGINNINGS)]
 
 
 @dataclasses.dataclass
@@ -109,7 +114,7 @@ def run(stage: Stage, seed: int, events: Iterable[Event] | None = None, kinds: I
     chosen = draw(seed) if events is None else list(events)
     violation = None
     with seeded(seed):
-        scene = Scene(stage, framework_of(seed), kinds)
+        scene = Scene(stage, *beginning(seed), kinds=kinds)
         try:
             for event in chosen:
                 guarded(scene, event)
@@ -224,7 +229,8 @@ def _move(scene: Scene, event: Event) -> str:
 
 
 def _run(scene: Scene, event: Event) -> str:
-    return ", ".join(_move(scene, event) for _ in range(event.nth))
+    """Up to nine moves, whoever's turn it is."""
+    return ", ".join(_move(scene, Event("move", event.draw + n)) for n in range(event.nth))
 
 
 def _arm(name: str, places: Iterable[str], strike: Callable[[Scene, Event], str | None]) -> Callable[[Scene, Event], str]:
@@ -321,7 +327,7 @@ def _foreign(scene: Scene, event: Event) -> str:
         handle = f"00000000-0000-4000-8000-{event.draw:012x}"
         state.mdevs[handle] = MachineDevice(str(card.gpu.address), vgpu_type.id)
     else:
-        handle = next(str(f) for f in reversed(card.functions) if str(f) not in state.vf_types)
+        handle = next(str(f) for f in card.functions[event.draw % 5 :] + card.functions if str(f) not in state.vf_types)
         state.vf_types[handle] = vgpu_type.id
     site.foreign[handle] = vgpu_type.id
     scene.squeezed = True

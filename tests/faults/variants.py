@@ -1,0 +1,280 @@
+"""Lamina with one protection taken away, again and again: the simulator must notice each, or it proves nothing.
+
+``python -m tests.faults.variants`` runs schedules on every variant until a promise breaks, and fails where none does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+from lamina.agent.compute import ComputeService
+from lamina.agent.journal import Journal
+from lamina.model import ids
+from lamina.model.hosts import Call
+from lamina.operations import confirm, create, delete, discovery, power, reconcile, resize, restore, revert, steps_on_hosts
+from lamina.operations.control_plane import ControlPlane
+from lamina.operations.kinds import KINDS
+from lamina.saga import recovery, runner
+from lamina.saga.log import Event, State
+from lamina.saga.steps import Effect, Kind
+from lamina.scheduling import claim
+from lamina.store import sagas
+from lamina.store.tables import sagas as saga_rows
+from tests.faults.simulator.__main__ import quiet, stage
+from tests.faults.simulator.choosers import CHOOSERS
+from tests.faults.simulator.scene import processors
+from tests.faults.simulator.schedule import Event, run
+from tests.faults.world import replaced, with_step
+
+#: schedules after which a variant counts as not caught
+PATIENCE = 600
+
+Kinds = tuple[Kind[ControlPlane, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """``broken`` takes the protection away for as long as its context lasts; ``kinds`` are the operations as they are then."""
+
+    name: str
+    broken: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    kinds: Callable[[], Kinds] = lambda: KINDS
+
+
+def _nothing(*_given: Any, **_named: Any) -> None:
+    return None
+
+
+def _without(owner: Any, name: str, instead: Any = _nothing) -> Callable[[], AbstractContextManager[Any]]:
+    return lambda: mock.patch.object(owner, name, instead)
+
+
+def _step(kind: Kind[ControlPlane, Any], name: str, **changes: Any) -> Callable[[], Kinds]:
+    return lambda: replaced(with_step(kind, name, **changes))
+
+
+# ------------------------------------------------------------------------------------------------ what is done instead
+
+
+def _forget_first(self: ComputeService, call: Call, server_id: str, uuids: Sequence[str]) -> None:
+    with self._turns.of(server_id), self._lock, self._journal.call(call, server_id, self._clock.now()):
+        records = dict(self._journal.records())
+        mine = [uuid for uuid in uuids if uuid in records and records[uuid].server_id == server_id]
+        self._journal.forget(mine)
+        for uuid in mine:
+            self._must_be_free(records[uuid])
+            self._remove(records[uuid])
+
+
+@contextlib.contextmanager
+def _journalled_late() -> Iterator[None]:
+    put = Journal.put
+
+    def make_first(self: ComputeService, gpus: Any, planned: Any, make: Any = ComputeService._make) -> None:
+        make(self, gpus, planned)
+        put(self._journal, planned)
+
+    with mock.patch.object(Journal, "put", _nothing), mock.patch.object(ComputeService, "_make", make_first):
+        yield
+
+
+@contextlib.contextmanager
+def _any_fence(self: Journal, call: Call, server_id: str, now: float) -> Iterator[None]:
+    yield
+
+
+def _take_back_by_word(self: ComputeService, planned: Any, touched: Any) -> None:
+    self._journal.forget([record.uuid for record in planned])
+
+
+def _logged_first(self: Any, step: Effect[Any, Any, Any]) -> bool:
+    if step.then is not None or step.name == self._row.steps[-1]:
+        return _EFFECT(self, step)  # its line needs what it learnt
+    with self._runner._db.write() as tx:
+        ended = self._log(tx, step.name, Event.DONE, last=False)
+    self._runner._probe.at("before-do", self._row.id, step.name)
+    step.do(self._work)
+    return bool(ended)
+
+
+_EFFECT = runner._Turn._effect
+_PLAN = recovery.plan
+_WRITE = sagas.write
+
+
+def _forgets_unwinding(found: Any, **given: Any) -> recovery.Plan:
+    return _PLAN([f for f in found if f.state is not State.UNWINDING], **given)
+
+
+def _anybody_writes(tx: Any, saga_id: str, *, owner: str, epoch: int, new_events: Any, **columns: Any) -> None:
+    row = sagas.get(tx, saga_id)
+    _WRITE(tx, saga_id, owner=row.owner or "", epoch=row.epoch, new_events=new_events, **columns)
+
+
+def _without_vgpus(work: Any, step: str, host: str, flavor: Any, consumer_id: str, *, running: bool) -> Any:
+    records = steps_on_hosts.vgpus_of(work, consumer_id)
+    return steps_on_hosts.Outcome(steps_on_hosts.ensure_domain(work, step, host, flavor, records, running=running))
+
+
+def _another_each_time(work: Any, step: str, host: str, records: Any, ensure: Any = steps_on_hosts.ensure_vgpus) -> Any:
+    return ensure(work, step, host, [dataclasses.replace(record, uuid=ids.new_uuid()) for record in records])
+
+
+def _own_host_alone(work: Any) -> list[str]:
+    server = steps_on_hosts.server_of(work)
+    return [server.host] if server.host else []
+
+
+def _claim_kept(work: Any, tx: Any, forget: Any = delete._forget) -> None:
+    with mock.patch.object(delete, "migrations", saga_rows), mock.patch.object(delete.servers, "migrations_page", lambda *_: []):
+        forget(work, tx)
+
+
+def _domain_alone(work: Any) -> None:
+    if work.params.source != work.params.target:
+        steps_on_hosts.remove_domain(work, "source_removed", work.params.source)
+
+
+def _vgpus_alone(work: Any) -> None:
+    records = steps_on_hosts.vgpus_of(work, work.params.migration_id)
+    steps_on_hosts.release_vgpus(work, "source_removed", work.params.source, records)
+
+
+def _unreleased(work: Any, tx: Any, confirmed: Any = confirm._confirm) -> None:
+    with mock.patch.object(confirm.claim, "release", _nothing):
+        confirmed(work, tx)
+
+
+def _not_handed_back(work: Any, tx: Any, reverted: Any = revert._revert) -> None:
+    with mock.patch.object(revert, "give_target_back", _nothing):
+        reverted(work, tx)
+
+
+def _disk_left(work: Any, move: Any = resize._move_disk) -> Any:
+    if work.params.source == work.output(resize.CLAIMED).host:
+        return None
+    work.plane.hosts.of(work.params.source).send_disk(work.call("disk_moved"), work.subject)
+    return None
+
+
+def _quiet_end(_work: Any, _tx: Any, _error: Any) -> None:
+    return None
+
+
+def _silent_end(kind: Kind[ControlPlane, Any]) -> Callable[[], Kinds]:
+    return lambda: replaced(dataclasses.replace(kind, undone=_quiet_end))
+
+
+def _source_left_running(work: Any) -> Any:
+    report = work.plane.hosts.of(work.params.source).report()
+    return next(domain for domain in report.domains if domain.server_id == work.subject)
+
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("a claim takes no allocation", _without(claim.allocations, "replace")),
+    Variant("a claim writes no intent down", _without(claim.hosts, "insert_vgpus")),
+    Variant("the inventory does not follow the layout", _without(claim, "follow_layout")),
+    Variant("a release keeps the allocation", _without(claim.allocations, "remove")),
+    Variant("a release forgets no vGPU", _without(claim.hosts, "delete_vgpus")),
+    Variant("the journal is written after the device is made", _journalled_late),
+    Variant("the journal forgets before the device is gone", _without(ComputeService, "release_vgpus", _forget_first)),
+    Variant("the journal lets a stale fence pass", _without(Journal, "call", _any_fence)),
+    Variant("a failed call is taken back in the journal alone", _without(ComputeService, "_take_back", _take_back_by_word)),
+    Variant("whatever stands where the journal says is ours", _without(ComputeService, "_is", lambda *_: True)),
+    Variant("a retry makes another vGPU", _without(steps_on_hosts, "ensure_vgpus", _another_each_time)),
+    Variant("a step is logged before its effect", _without(runner._Turn, "_effect", _logged_first)),
+    Variant("recovery forgets what unwinds", _without(recovery, "plan", _forgets_unwinding)),
+    Variant("a process writes on after it lost its saga", _without(sagas, "write", _anybody_writes)),
+    Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None)),
+    Variant("an undo of create leaves the vGPUs", kinds=_step(create.KIND, "vgpus_present", undo=None)),
+    Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None)),
+    Variant("create does not record where its vGPUs are", kinds=_step(create.KIND, "vgpus_present", then=None)),
+    Variant("create ends without a word", kinds=_silent_end(create.KIND)),
+    Variant("an undo of resize leaves the claim", kinds=_step(resize.KIND, "claimed", undo=None)),
+    Variant("an undo of resize leaves the target's vGPUs", kinds=_step(resize.KIND, "target_vgpus_present", undo=None)),
+    Variant("an undo of resize leaves the source off", kinds=_step(resize.KIND, "source_stopped", undo=None, undone=None)),
+    Variant("an undo of resize leaves the target's disk", kinds=_step(resize.KIND, "disk_moved", undo=None)),
+    Variant("an undo of resize leaves the target running", kinds=_step(resize.KIND, "target_running", undo=None)),
+    Variant("resize leaves the source running", kinds=_step(resize.KIND, "source_stopped", do=_source_left_running)),
+    Variant("resize leaves the disk behind", kinds=_step(resize.KIND, "disk_moved", do=_disk_left)),
+    Variant("resize ends without a word", kinds=_silent_end(resize.KIND)),
+    Variant("the way back does without the vGPUs", _without(steps_on_hosts, "bring_back", _without_vgpus)),
+    Variant("confirm leaves the source's vGPUs", kinds=_step(confirm.KIND, "source_removed", do=_domain_alone)),
+    Variant("confirm leaves the source's domain", kinds=_step(confirm.KIND, "source_removed", do=_vgpus_alone)),
+    Variant("confirm goes on paying for the source", kinds=_step(confirm.KIND, "confirmed", do=_unreleased)),
+    Variant("revert leaves the target's vGPUs", kinds=_step(revert.KIND, "target_vgpus_removed", do=_nothing)),
+    Variant("revert leaves the target running", kinds=_step(revert.KIND, "target_stopped", do=_nothing)),
+    Variant("revert hands nothing back", kinds=_step(revert.KIND, "reverted", do=_not_handed_back)),
+    Variant("delete looks at the server's own host alone", _without(delete, "_places", _own_host_alone)),
+    Variant("delete forgets the migration's side", kinds=_step(delete.KIND, "forgotten", do=_claim_kept)),
+    Variant("delete touches no host", kinds=_step(delete.KIND, "removed_from_hosts", do=_nothing)),
+    Variant("power records nothing", kinds=_step(power.KIND, "power_set", then=None)),
+    Variant("power ends without a word", kinds=_silent_end(power.KIND)),
+    Variant("restore makes no vGPUs", kinds=_step(restore.KIND, "vgpus_present", do=lambda _work: ())),
+    Variant("nobody repairs what a host has lost", _without(reconcile, "plan", lambda *_, **__: [])),
+    Variant("nobody notices what a guest does", _without(reconcile, "drift", lambda *_: {})),
+    Variant("reports are not taken in", _without(discovery, "_record_gpus")),
+)
+
+
+def corners() -> Iterator[tuple[int, list[Event]]]:
+    """Schedules for what chance seldom meets: a migration, after each of its moves, meets a deletion or a refusal."""
+    asks = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
+    migrate = next(n for n, chooser in enumerate(asks) if chooser.kind == "resize" and chooser.weight == 1)
+    deletion = next(n for n, chooser in enumerate(asks) if chooser.kind == "delete")
+    for seed in (2, 3):
+        for moves in range(1, 6):
+            moved = [Event("ask", migrate), *[Event("move", 0)] * moves]
+            yield seed, [*moved, Event("ask", deletion), *[Event("run", 0, 9)] * 2]
+            yield seed, [*moved, *[Event("hypervisor refuses", 0, 2)], *[Event("run", 0, 9)] * 2]
+            yield seed, [*moved, *[Event("hypervisor refuses", 0, 1)], *[Event("run", 0, 9)] * 2]
+
+
+def schedules(patience: int) -> Iterator[tuple[int, list[Event] | None]]:
+    drawn = [(seed, None) for seed in range(patience)]
+    yield from drawn[:100]
+    yield from corners()
+    yield from drawn[100:]
+
+
+def caught(variant: Variant, patience: int = PATIENCE) -> tuple[int, str] | None:
+    """The first seed whose schedule breaks a promise, and the promise; None where there is none."""
+    with variant.broken():
+        kinds = variant.kinds()
+        for seed, events in schedules(patience):
+            violation = run(stage(), seed, events, kinds).violation
+            if violation is not None:
+                return seed, violation
+    return None
+
+
+def by_number(number: int) -> tuple[int, tuple[int, str] | None]:
+    return number, caught(VARIANTS[number])
+
+
+def main() -> int:
+    quiet()
+    missed = []
+    with multiprocessing.Pool(processors(), quiet) as pool:
+        for number, found in pool.imap(by_number, range(len(VARIANTS)), chunksize=1):
+            name = VARIANTS[number].name
+            if found is None:
+                missed.append(name)
+                print(f"NOT CAUGHT: {name}", flush=True)
+            else:
+                print(f"caught by seed {found[0]:>4}: {name}: {found[1][:100].splitlines()[0]}", flush=True)
+        pool.close()
+        pool.join()
+    print(f"{len(VARIANTS) - len(missed)} of {len(VARIANTS)} broken variants caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
