@@ -73,16 +73,16 @@ def test_damaged_parameters_of_an_operation(world: World, turns: int) -> None:
     named_and_in_nobodys_way(world, saga_id)
 
 
-@pytest.mark.parametrize("which", range(2))
-@pytest.mark.parametrize("field", ["uuid", "server_id", "framework", "gpu", "parent", "type", "type_id", "boot_id"])
-def test_a_damaged_record_of_a_journal(world: World, which: int, field: str) -> None:
-    """Without it a device of ours would be taken for a foreign one: the host is named, and nothing of it is touched."""
+def test_a_damaged_record_of_a_journal(world: World) -> None:
+    """Without it a device of ours would be taken for a foreign one: the file is named, and left as it is."""
     server = world.created(TWO)
     path = world.state / "agents" / f"{server.host}.json"
-    content = json.loads(path.read_text())
-    uuid = sorted(content["vgpus"])[which]
-    content["vgpus"][uuid][field] = 7
-    path.write_text(json.dumps(content))
-    with pytest.raises(Conflict, match=path.name):
-        Journal(path)
-    assert json.loads(path.read_text()) == content
+    whole = path.read_text()
+    for uuid in json.loads(whole)["vgpus"]:
+        for field in ("uuid", "server_id", "framework", "gpu", "parent", "type", "type_id", "boot_id"):
+            content = json.loads(whole)
+            content["vgpus"][uuid][field] = 7
+            path.write_text(json.dumps(content))
+            with pytest.raises(Conflict, match=path.name):
+                Journal(path)
+            assert json.loads(path.read_text()) == content

@@ -30,7 +30,7 @@ def _drop(*_given: object) -> dict[str, object]:
 
 
 def quiet() -> None:
-    structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(50))  # type: ignore[list-item]
+    structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
 from lamina.operations import confirm, create, delete, power, resize, revert
@@ -22,10 +23,7 @@ class Chooser:
     weight: int = 1
 
 
-_SIZES = ("", "nvidia-12", "NVIDIA H100-2-20C")
-
-
-def flavors(scene: Scene) -> tuple[object, ...]:
+def flavors(scene: Scene) -> tuple[Flavor, ...]:
     _, _, large = CARDS[scene.framework]
     trait = "CUSTOM_" + "".join(c if c.isalnum() else "_" for c in large.upper())
     return PLAIN, ONE, TWO, flavor("large", resources__VGPU="1", **{f"trait__{trait}": "required"})
@@ -33,13 +31,13 @@ def flavors(scene: Scene) -> tuple[object, ...]:
 
 def _create(scene: Scene, _server: Server, draw: int) -> None:
     wanted = flavors(scene)[(1, 2, 3, 1, 2, 0, 3, 2)[draw % 8]]
-    create.request(scene.plane, CALLER, create.NewServer("s", wanted, None, networks=("public",)))  # type: ignore[arg-type]
+    create.request(scene.plane, CALLER, create.NewServer("s", wanted, None, networks=("public",)))
 
 
 def _resize(scene: Scene, server: Server, draw: int) -> None:
     wanted = flavors(scene)[draw % 4]
     host = server.host if draw % 3 == 0 else None
-    resize.request(scene.plane, CALLER, server.id, wanted, host=host)  # type: ignore[arg-type]
+    resize.request(scene.plane, CALLER, server.id, wanted, host=host)
 
 
 def _migrate(scene: Scene, server: Server, _draw: int) -> None:

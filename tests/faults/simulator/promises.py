@@ -32,7 +32,7 @@ _HELD_TWICE = """
 def always(scene: Scene) -> None:
     """After every event, whatever is in flight. Raises AssertionError."""
     ask = scene.stage.ask
-    recorded = {uuid: server for uuid, server in ask("SELECT uuid, server_id FROM vgpus")}
+    recorded: dict[str, str] = dict(ask("SELECT uuid, server_id FROM vgpus"))
     running: dict[str, str] = {}
     for name, site in scene.sites.items():
         state, ours = site.machine.state, site.journal.records()

@@ -144,7 +144,8 @@ class Overtaking:
 class Scene(World):
     """A `World` whose hosts are `Site`s. Events of a schedule move it; see `schedule`."""
 
-    def __init__(self, stage: Stage, framework: str, sizes: Sequence[Flavor] = (), kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
+    def __init__(self, stage: Stage, framework: str, sizes: Sequence[Flavor], kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
+        """Hosts with this kind of cards, and running servers of these sizes on them."""
         self.stage, self.state, self.framework = stage, stage.folder, framework
         self.kinds = tuple(kinds)
         self.clock = FixedClock()
@@ -182,7 +183,7 @@ class Scene(World):
     def _assemble(self, *, alone: bool) -> None:
         directory = Hosts()
         for name, line in self.lines.items():
-            directory.join(name, line, self.sites[name].reboot)  # type: ignore[arg-type]
+            directory.join(name, line, self.sites[name].reboot)
         settings = Settings(state=self.state)
         self.plane = ControlPlane.assemble(
             settings, self.stage.db, self.clock, directory, self.kinds, alone=alone, probe=Overtaking(self)
@@ -208,7 +209,7 @@ class Scene(World):
 
     def look_at_hosts(self) -> bool:
         """Every host's report is taken in. Whether one called for repairs."""
-        return any([self.look_at(name) for name in self.sites])
+        return sum(self.look_at(name) for name in self.sites) > 0
 
     def look_at(self, name: str) -> bool:
         try:
@@ -227,14 +228,15 @@ class Scene(World):
 
     def rest(self, most: int = 200) -> None:
         """Advance until nothing moves."""
+        self.plane.runner.take_over()
         for _ in range(most):
-            self.plane.runner.take_over()
             rows = [row for row in self.operations() if row.state in (State.RUNNING, State.UNWINDING)]
             if not rows:
                 return
             for row in rows:
                 if row.owner != self.plane.runner.me:
                     self.clock.sleep(self.plane.settings.lease + 1)
+                    self.plane.runner.take_over()
                 else:
                     self.move(row.id)
         raise AssertionError("operations do not come to an end")

@@ -79,8 +79,7 @@ def draw(seed: int) -> list[Event]:
     numbers = random.Random(seed)  # noqa: S311 - a schedule, no secret
     names, weights = list(EVENTS), list(EVENTS.values())
     count = numbers.randint(12, 25)
-    drawn = [Event(what, numbers.randrange(1 << 16), numbers.randint(1, 9)) for what in numbers.choices(names, weights, k=count)]
-    return drawn
+    return [Event(what, numbers.randrange(1 << 16), numbers.randint(1, 9)) for what in numbers.choices(names, weights, k=count)]
 
 
 #: what stands when a schedule begins
@@ -214,7 +213,8 @@ def _ask(scene: Scene, event: Event) -> str:
     try:
         chooser.ask(scene, server, event.draw // len(weighted))
     except LaminaError as error:
-        assert error.status < 500, f"asking for {chooser.kind} was answered {error.status}: {error.message}"
+        if error.status >= 500:
+            raise AssertionError(f"asking for {chooser.kind} was answered {error.status}: {error.message}") from error
         return f"{chooser.kind} refused"
     return chooser.kind
 
@@ -249,10 +249,9 @@ def _hypervisor(_scene: Scene, _event: Event) -> None:
     raise HypervisorError("The hypervisor refuses.")
 
 
-def _agent_dies(scene: Scene, event: Event) -> None:
+def _agent_dies(scene: Scene, _event: Event) -> None:
     for site in scene.sites.values():
-        if not site.dead:
-            site.dead = True
+        site.dead = True
     raise AgentDied
 
 
