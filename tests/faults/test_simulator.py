@@ -47,11 +47,11 @@ def test_the_schedules_reach_every_event_and_every_kind(stage: Stage) -> None:
 
 
 def test_a_seed_is_the_same_schedule_every_time(stage: Stage) -> None:
-    digests = [run(stage, seed).digest for seed in range(20)]
-    assert [run(stage, seed).digest for seed in range(20)] == digests
+    digests = [run(stage, seed).digest for seed in range(6)]
+    assert [run(stage, seed).digest for seed in range(6)] == digests
     code = (
         "from tests.faults.simulator.scene import Stage; from tests.faults.simulator.schedule import run; s = Stage();"
-        "print('digests', *(run(s, n).digest for n in range(20))); s.close()"
+        "print('digests', *(run(s, n).digest for n in range(6))); s.close()"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True

@@ -26,7 +26,7 @@ from lamina.saga.log import Event as Line
 from lamina.saga.log import State
 from lamina.saga.steps import Effect, Kind
 from lamina.scheduling import claim
-from lamina.store import allocations, hosts, sagas, servers
+from lamina.store import allocations, hosts, servers
 from tests.faults.simulator.__main__ import quiet, stage
 from tests.faults.simulator.choosers import CHOOSERS
 from tests.faults.simulator.scene import processors
@@ -106,16 +106,10 @@ def _logged_first(self: Any, step: Effect[Any, Any, Any]) -> bool:
 
 _EFFECT = runner._Turn._effect
 _PLAN = recovery.plan
-_WRITE = sagas.write
 
 
 def _forgets_unwinding(found: Any, **given: Any) -> recovery.Plan:
     return _PLAN([f for f in found if f.state is not State.UNWINDING], **given)
-
-
-def _anybody_writes(tx: Any, saga_id: str, *, owner: str, epoch: int, new_events: Any, **columns: Any) -> None:
-    row = sagas.get(tx, saga_id)
-    _WRITE(tx, saga_id, owner=row.owner or "", epoch=row.epoch, new_events=new_events, **columns)
 
 
 def _without_vgpus(work: Any, step: str, host: str, flavor: Any, consumer_id: str, *, running: bool) -> Any:
@@ -191,7 +185,6 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("a retry makes another vGPU", _without(steps_on_hosts, "ensure_vgpus", _another_each_time)),
     Variant("a step is logged before its effect", _without(runner._Turn, "_effect", _logged_first)),
     Variant("recovery forgets what unwinds", _without(recovery, "plan", _forgets_unwinding)),
-    Variant("a process writes on after it lost its saga", _without(sagas, "write", _anybody_writes)),
     Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None)),
     Variant("an undo of create leaves the vGPUs", kinds=_step(create.KIND, "vgpus_present", undo=None)),
     Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None)),
