@@ -193,8 +193,6 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("an undo of resize leaves the claim", kinds=_step(resize.KIND, "claimed", undo=None)),
     Variant("an undo of resize leaves the target's vGPUs", kinds=_step(resize.KIND, "target_vgpus_present", undo=None)),
     Variant("an undo of resize leaves the source off", kinds=_step(resize.KIND, "source_stopped", undo=None, undone=None)),
-    Variant("an undo of resize leaves the target's disk", kinds=_step(resize.KIND, "disk_moved", undo=None)),
-    Variant("an undo of resize leaves the target running", kinds=_step(resize.KIND, "target_running", undo=None)),
     Variant("resize leaves the source running", kinds=_step(resize.KIND, "source_stopped", do=_source_left_running)),
     Variant("resize leaves the disk behind", kinds=_step(resize.KIND, "disk_moved", do=_disk_left)),
     Variant("resize ends without a word", kinds=_silent_end(resize.KIND)),
@@ -225,7 +223,9 @@ def corners() -> Iterator[tuple[int, list[Event]]]:
     asks = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
     migrate = next(n for n, chooser in enumerate(asks) if chooser.kind == "resize" and chooser.weight == 1)
     deletion = next(n for n, chooser in enumerate(asks) if chooser.kind == "delete")
+    revert_it = next(n for n, chooser in enumerate(asks) if chooser.kind == "revert")
     for seed in (2, 3):
+        yield seed, [Event("ask", migrate), Event("run", 0, 9), Event("ask", revert_it), Event("run", 0, 9)]
         for moves in range(1, 6):
             moved = [Event("ask", migrate), *[Event("move", 0)] * moves]
             yield seed, [*moved, Event("ask", deletion), *[Event("run", 0, 9)] * 2]
