@@ -18,7 +18,7 @@ from lamina.agent.compute import ComputeService
 from lamina.agent.journal import Journal
 from lamina.model import ids
 from lamina.model.hosts import Call
-from lamina.operations import confirm, create, delete, discovery, power, reconcile, resize, restore, revert, steps_on_hosts
+from lamina.operations import confirm, create, delete, power, reconcile, resize, restore, revert, steps_on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga import recovery, runner
@@ -211,7 +211,6 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("restore makes no vGPUs", kinds=_step(restore.KIND, "vgpus_present", do=lambda _work: ())),
     Variant("nobody repairs what a host has lost", _without(reconcile, "plan", lambda *_, **__: [])),
     Variant("nobody notices what a guest does", _without(reconcile, "drift", lambda *_: {})),
-    Variant("reports are not taken in", _without(discovery, "_record_gpus")),
 )
 
 
