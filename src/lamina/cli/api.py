@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
@@ -20,6 +21,7 @@ SHARED = "What several of them have in common beside the database (--database): 
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", default="0.0.0.0:8775", show_default=True, metavar="HOST:PORT", help="Where hosts dial in, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@confirm_after_option
 @database_option
 @click.option("--public-url", metavar="URL", help="What clients are told to use: a load balancer, say.  [default: where it listens]")
 @click.option("--shared", type=click.Path(path_type=Path), metavar="DIR", help=SHARED)
@@ -31,6 +33,7 @@ def command(
     listen: str,
     agents: str,
     advertise: tuple[str, ...],
+    confirm_after: float | None,
     database: str | None,
     public_url: str | None,
     shared: Path | None,
@@ -46,6 +49,7 @@ def command(
         listen,
         None,
         Agents(agents, advertise),
+        confirm_after=confirm_after,
         database=database,
         public_url=public_url,
         shared=shared,

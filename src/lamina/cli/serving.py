@@ -87,6 +87,7 @@ def serve(
     hosts: Fleet | ThisMachine | None,
     agents: Agents | None = None,
     *,
+    confirm_after: float | None,
     database: str | None,
     public_url: str | None = None,
     shared: Path | None = None,
@@ -113,6 +114,7 @@ def serve(
             first_dial=0.0 if database is None else FIRST_DIAL,
             public_url=_must_be_url(public_url) if public_url else url_of("http", door),
             agents_url=url_of("https", side_door, names[0]) if side_door else None,
+            resize_confirm_window=confirm_after,
             service_down=service_down,
             policy=PolicyName(policy),
         )

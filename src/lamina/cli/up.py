@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
@@ -22,6 +23,7 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
 @click.option("--agents", metavar="HOST:PORT", help="Let hosts of other machines dial in here, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
+@confirm_after_option
 @database_option
 @policy_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
@@ -33,6 +35,7 @@ def command(
     listen: str,
     agents: str | None,
     advertise: tuple[str, ...],
+    confirm_after: float | None,
     database: str | None,
     policy: str,
     service_down: float,
@@ -50,6 +53,7 @@ def command(
         listen,
         Fleet(load_fleet(fleet)) if fleet is not None else ThisMachine(config),
         Agents(agents, advertise) if agents is not None else None,
+        confirm_after=confirm_after,
         database=database,
         policy=policy,
         service_down=service_down,

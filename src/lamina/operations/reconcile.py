@@ -18,7 +18,7 @@ from lamina.model import ids
 from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, LaminaError, NotFound
 from lamina.model.hosts import HostReport, PowerState
 from lamina.model.servers import Server, VmState
-from lamina.operations import discovery, restore
+from lamina.operations import auto_confirm, discovery, restore
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.log import State
 from lamina.saga.runner import Caller
@@ -158,7 +158,16 @@ class Reconciler:
 
     def all_hosts(self) -> None:
         """One round; a host that does not answer is left for the next."""
-        concurrent.futures.wait(self._ask(self._plane.hosts.names()))
+        concurrent.futures.wait(self._round())
+
+    def _round(self) -> list[concurrent.futures.Future[None]]:
+        return [self._pool.submit(self._confirm), *self._ask(self._plane.hosts.names())]
+
+    def _confirm(self) -> None:
+        try:
+            auto_confirm.overdue(self._plane)
+        except Exception:
+            log.exception("nothing confirmed in this round")
 
     def _ask(self, names: Iterable[str]) -> list[concurrent.futures.Future[None]]:
         asked = []
@@ -216,7 +225,7 @@ class Reconciler:
             if self._stopping.is_set():
                 return
             if clock.now() >= next_round:
-                self._ask(self._plane.hosts.names())
+                self._round()
                 next_round = clock.now() + self._plane.settings.report_interval
             with self._lock:
                 # one that is being asked now may have changed since it was: it is asked again afterwards
