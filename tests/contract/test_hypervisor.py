@@ -116,6 +116,80 @@ def test_power(bench: Bench, action: PowerAction, from_off: PowerState, from_on:
             assert bench.hypervisor.set_power(spec.server_id, action).power_state is wanted
 
 
+def test_a_pause(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    for action, wanted in ((PowerAction.PAUSE, PowerState.PAUSED), (PowerAction.UNPAUSE, PowerState.RUNNING)):
+        for _ in range(2):
+            assert bench.hypervisor.set_power(spec.server_id, action).power_state is wanted
+    bench.hypervisor.set_power(spec.server_id, PowerAction.PAUSE)
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.ensure(domain(device), [device])
+    assert bench.hypervisor.ensure(spec, [device]).power_state is PowerState.RUNNING, "one that shall run runs"
+    bench.hypervisor.set_power(spec.server_id, PowerAction.PAUSE)
+    bench.hypervisor.set_power(spec.server_id, PowerAction.OFF)
+    for action in (PowerAction.PAUSE, PowerAction.UNPAUSE):
+        with pytest.raises(HypervisorError, match="not running"):
+            bench.hypervisor.set_power(spec.server_id, action)
+
+
+def test_a_suspended_domain_goes_on(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    for _ in range(2):
+        report = bench.hypervisor.suspend(spec.server_id)
+        assert (report.power_state, report.vgpus) == (PowerState.SUSPENDED, (device.uuid,)), "the vGPU is this server's all the while"
+    assert bench.hypervisor.ensure(dataclasses.replace(spec, running=False), [device]).power_state is PowerState.SUSPENDED
+    for _ in range(2):
+        report = bench.hypervisor.resume(spec, [device])
+        assert (report.power_state, report.vgpus) == (PowerState.RUNNING, (device.uuid,))
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.ensure(domain(device), [device])
+
+
+def test_a_domain_does_not_go_on_without_its_device(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    bench.hypervisor.suspend(spec.server_id)
+    missing = Device(ids.new_uuid(), Framework.MDEV, ids.new_uuid())
+    with pytest.raises(DeviceMissing):
+        bench.hypervisor.resume(dataclasses.replace(spec, vgpus=(missing.uuid,)), [missing])
+    other = domain(device)
+    bench.hypervisor.ensure(other, [device])
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.resume(spec, [device])
+    bench.hypervisor.remove(other.server_id)
+    assert bench.hypervisor.resume(spec, [device]).power_state is PowerState.RUNNING
+
+
+@pytest.mark.parametrize("action", [PowerAction.ON, PowerAction.OFF, PowerAction.HARD_REBOOT])
+def test_power_forgets_what_was_suspended(bench: Bench, action: PowerAction) -> None:
+    spec = domain()
+    bench.hypervisor.ensure(spec, [])
+    bench.hypervisor.suspend(spec.server_id)
+    wanted = PowerState.SHUTDOWN if action is PowerAction.OFF else PowerState.RUNNING
+    assert bench.hypervisor.set_power(spec.server_id, action).power_state is wanted
+    bench.hypervisor.set_power(spec.server_id, PowerAction.OFF)
+    with pytest.raises(HypervisorError, match="its memory was not kept"):
+        bench.hypervisor.resume(spec, [])
+    with pytest.raises(HypervisorError, match="not running"):
+        bench.hypervisor.suspend(spec.server_id)
+
+
+def test_a_suspended_domain_can_be_removed(bench: Bench) -> None:
+    spec = domain()
+    bench.hypervisor.ensure(spec, [])
+    bench.hypervisor.suspend(spec.server_id)
+    bench.hypervisor.remove(spec.server_id)
+    assert bench.hypervisor.domains() == []
+    for ask in (lambda: bench.hypervisor.suspend(spec.server_id), lambda: bench.hypervisor.resume(spec, [])):
+        with pytest.raises(HypervisorError, match="There is no domain of server"):
+            ask()
+
+
 def test_power_of_no_domain(bench: Bench) -> None:
     with pytest.raises(HypervisorError, match="There is no domain of server"):
         bench.hypervisor.set_power(ids.new_uuid(), PowerAction.ON)

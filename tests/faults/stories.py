@@ -9,7 +9,9 @@ import dataclasses
 from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
-from lamina.operations import confirm, create, delete, power, reconcile, resize, revert
+from lamina.operations import confirm, create, delete, pause, power, reconcile, resize, revert, suspend
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
 from tests.faults.world import CALLER, ONE, PLAIN, TWO, World
 
 
@@ -41,6 +43,20 @@ def _plain(world: World) -> str:
 def _stopped(world: World) -> str:
     server_id = _active(world)
     power.request(world.plane, CALLER, server_id, PowerAction.OFF)
+    world.settle()
+    return server_id
+
+
+def _paused(world: World) -> str:
+    server_id = _active(world)
+    pause.pause(world.plane, CALLER, server_id)
+    world.settle()
+    return server_id
+
+
+def _suspended(world: World) -> str:
+    server_id = _active(world)
+    suspend.suspend(world.plane, CALLER, server_id)
     world.settle()
     return server_id
 
@@ -94,6 +110,14 @@ def _revert(world: World, server_id: str) -> str:
     return server_id
 
 
+def _ask(request: Callable[[ControlPlane, Caller, str], None]) -> Callable[[World, str], str]:
+    def begin(world: World, server_id: str) -> str:
+        request(world.plane, CALLER, server_id)
+        return server_id
+
+    return begin
+
+
 def _power(action: PowerAction) -> Callable[[World, str], str]:
     def begin(world: World, server_id: str) -> str:
         power.request(world.plane, CALLER, server_id, action)
@@ -114,6 +138,8 @@ STORIES: tuple[Story, ...] = (
     Story("create", _nothing, _create),
     Story("delete", _active, _delete),
     Story("delete", _resized, _delete, "delete a resized server"),
+    Story("delete", _paused, _delete, "delete a paused server"),
+    Story("delete", _suspended, _delete, "delete a suspended server"),
     Story("resize", _active, _resize),
     Story("resize", _stopped, _resize, "resize a stopped server"),
     Story("resize", _active, _resize_in_place, "resize on one host"),
@@ -122,10 +148,18 @@ STORIES: tuple[Story, ...] = (
     Story("confirm", _resized_in_place, _confirm, "confirm on one host"),
     Story("revert", _resized, _revert),
     Story("revert", _resized_in_place, _revert, "revert on one host"),
+    Story("pause", _active, _ask(pause.pause)),
+    Story("pause", _paused, _ask(pause.unpause), "unpause"),
+    Story("suspend", _active, _ask(suspend.suspend)),
+    Story("suspend", _suspended, _ask(suspend.resume), "resume"),
     Story("power", _active, _power(PowerAction.OFF), "stop"),
     Story("power", _stopped, _power(PowerAction.ON), "start"),
     Story("power", _active, _power(PowerAction.HARD_REBOOT), "reboot"),
+    Story("power", _paused, _power(PowerAction.HARD_REBOOT), "reboot a paused server"),
+    Story("power", _suspended, _power(PowerAction.HARD_REBOOT), "reboot a suspended server"),
     Story("restore", _active, _reboot_the_host),
+    Story("restore", _paused, _reboot_the_host, "restore a paused server"),
+    Story("restore", _suspended, _reboot_the_host, "restore a suspended server"),
     Story("restore", _plain, _reboot_the_host, "restore a plain server"),
     Story("restore", _resized, _reboot_the_host, "restore a resized server"),
 )

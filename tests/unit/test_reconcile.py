@@ -114,3 +114,13 @@ def test_servers_that_something_works_on_or_that_are_elsewhere_are_left() -> Non
     assert drift(off, [dataclasses.replace(ACTIVE, task_state=TaskState.REBOOTING)], set()) == {}
     assert drift(off, [dataclasses.replace(ACTIVE, host="elsewhere")], set()) == {}
     assert drift(report(power=None), [ACTIVE], set()) == {}
+
+
+def test_after_a_reboot_a_paused_server_runs_and_a_suspended_one_stays_so() -> None:
+    paused = dataclasses.replace(server(VmState.PAUSED), power_state=PowerState.PAUSED)
+    suspended = dataclasses.replace(server(VmState.SUSPENDED), power_state=PowerState.SUSPENDED)
+    (repair,) = repairs(report(vgpus=("v",), power=PowerState.SHUTDOWN), paused, vgpu(), rebooted=True)
+    assert repair.params == Params("h", True)
+    assert repairs(report(vgpus=("v",), power=PowerState.SUSPENDED), suspended, vgpu(), rebooted=True) == []
+    (repair,) = repairs(report(power=PowerState.SUSPENDED), suspended, vgpu(), rebooted=True)
+    assert repair.params == Params("h", False)

@@ -66,6 +66,8 @@ def test_a_server_can_be_deleted_in_every_state_but_deleted() -> None:
         (VmState.ACTIVE, TaskState.REBOOTING, "REBOOT"),
         (VmState.STOPPED, TaskState.REBOOTING_HARD, "HARD_REBOOT"),
         (VmState.STOPPED, None, "SHUTOFF"),
+        (VmState.PAUSED, TaskState.UNPAUSING, "PAUSED"),
+        (VmState.SUSPENDED, None, "SUSPENDED"),
         (VmState.ERROR, None, "ERROR"),
         (VmState.ERROR, TaskState.REBOOTING, "ERROR"),
         (VmState.DELETED, None, "DELETED"),

@@ -47,6 +47,8 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "release_vgpus": ((CALL, "s", ["v", "w"]), None),
     "ensure_domain": ((CALL, DOMAIN), REPORT),
     "set_power": ((CALL, "s", PowerAction.SOFT_REBOOT), REPORT),
+    "suspend_domain": ((CALL, "s"), REPORT),
+    "resume_domain": ((CALL, DOMAIN), REPORT),
     "remove_domain": ((CALL, "s"), None),
     "send_disk": ((CALL, "s"), DiskContent("ab" * 64, 1 << 40)),
     "take_disk": ((CALL, "s", DiskContent("ab" * 64, 1 << 40)), None),

@@ -41,7 +41,6 @@ from lamina.model.hosts import (
     GpuReport,
     HostReport,
     PowerAction,
-    PowerState,
     VgpuReport,
     VgpuSpec,
 )
@@ -309,7 +308,7 @@ class ComputeService:
 
     def _must_be_free(self, record: Record) -> None:
         for domain in self._hypervisor.domains():
-            if record.uuid in domain.vgpus and domain.power_state is not PowerState.SHUTDOWN:
+            if record.uuid in domain.vgpus and not domain.power_state.is_off:
                 raise DeviceRefused(f"The vGPU {record.uuid} is held by the running domain {domain.name}", errno.EBUSY)
 
     def _remove(self, record: Record) -> None:
@@ -402,6 +401,16 @@ class ComputeService:
         """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
         with self._domain_call(call, server_id):
             return self._hypervisor.set_power(server_id, action)
+
+    def suspend_domain(self, call: Call, server_id: str) -> DomainReport:
+        """Raises `StaleFence`, `HypervisorError`."""
+        with self._domain_call(call, server_id):
+            return self._hypervisor.suspend(server_id)
+
+    def resume_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
+        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        with self._domain_call(call, spec.server_id):
+            return self._hypervisor.resume(spec, self._devices(spec))
 
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Raises `StaleFence`, `HypervisorError`."""

@@ -49,6 +49,7 @@ class Hypervisor(Protocol):
     def ensure(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
         """Make the domain as described, with these devices, running or not; one defined otherwise is defined anew.
 
+        A suspended one that shall not run stays suspended; one that shall run begins anew, without its memory.
         Its disk is made from the image the first time, is never made smaller, and stays when the domain is defined anew.
         Raises `DeviceMissing` for a device that is not there, `HypervisorError` for one that another domain holds and
         for a network, an image or a disk that cannot be had.
@@ -56,7 +57,26 @@ class Hypervisor(Protocol):
         ...
 
     def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
-        """Raises `HypervisorError` where there is no such domain, `DeviceMissing` where it cannot start."""
+        """Whatever starts or switches off a suspended domain forgets its memory; only a running one can be paused.
+
+        Raises `HypervisorError` where there is no such domain, or none that can do this, `DeviceMissing` where it cannot start.
+        """
+        ...
+
+    def suspend(self, server_id: str) -> DomainReport:
+        """Take a running domain's devices from it, keep its memory on disk and switch it off; one that is suspended stays so.
+
+        Where it fails the domain may be without some of its devices, and `resume` gives them back.
+        Raises `HypervisorError` for a guest that does not let a device go, and for a domain that is off.
+        """
+        ...
+
+    def resume(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        """Have a suspended domain go on where it was, with these devices; one that runs is given those that it lacks.
+
+        Raises `DeviceMissing` for a device that is not there, `HypervisorError` for one that another domain holds or the
+        domain does not take, and for a domain that is off without its memory having been kept.
+        """
         ...
 
     def remove(self, server_id: str) -> None:

@@ -34,6 +34,14 @@ class Compute(Protocol):
         """Raises `HypervisorError`."""
         ...
 
+    def suspend_domain(self, call: Call, server_id: str) -> DomainReport:
+        """Keep a running domain's memory on its host and switch it off, without its devices. Raises `HypervisorError`."""
+        ...
+
+    def resume_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
+        """Have a suspended domain go on, with its devices. Raises `HypervisorError`, `DeviceMissing`."""
+        ...
+
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Make the domain not exist. Raises `HypervisorError`."""
         ...

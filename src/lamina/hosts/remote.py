@@ -46,6 +46,8 @@ class RemoteCompute:
     release_vgpus = _by_mail(Compute.release_vgpus, WORK_TIMEOUT)
     ensure_domain = _by_mail(Compute.ensure_domain, WORK_TIMEOUT)
     set_power = _by_mail(Compute.set_power, WORK_TIMEOUT)
+    suspend_domain = _by_mail(Compute.suspend_domain, WORK_TIMEOUT)
+    resume_domain = _by_mail(Compute.resume_domain, WORK_TIMEOUT)
     remove_domain = _by_mail(Compute.remove_domain, WORK_TIMEOUT)
     send_disk = _by_mail(Compute.send_disk, WORK_TIMEOUT)
     take_disk = _by_mail(Compute.take_disk, WORK_TIMEOUT)

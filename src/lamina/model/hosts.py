@@ -17,7 +17,13 @@ class PowerState(enum.IntEnum):
     PAUSED = 3
     SHUTDOWN = 4
     CRASHED = 6
+    #: off, and what was in its memory is kept on the host's disk
     SUSPENDED = 7
+
+    @property
+    def is_off(self) -> bool:
+        """Whether such a domain holds no device."""
+        return self in (PowerState.SHUTDOWN, PowerState.SUSPENDED)
 
 
 class PowerAction(enum.StrEnum):
@@ -25,6 +31,8 @@ class PowerAction(enum.StrEnum):
     OFF = "off"
     SOFT_REBOOT = "soft-reboot"
     HARD_REBOOT = "hard-reboot"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

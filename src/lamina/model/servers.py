@@ -20,6 +20,8 @@ class VmState(enum.StrEnum):
     BUILDING = "building"
     ACTIVE = "active"
     STOPPED = "stopped"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
     RESIZED = "resized"
     ERROR = "error"
     DELETED = "deleted"
@@ -41,6 +43,10 @@ class TaskState(enum.StrEnum):
     REBOOTING_HARD = "rebooting_hard"
     POWERING_ON = "powering-on"
     POWERING_OFF = "powering-off"
+    PAUSING = "pausing"
+    UNPAUSING = "unpausing"
+    SUSPENDING = "suspending"
+    RESUMING = "resuming"
     DELETING = "deleting"
 
 
@@ -56,6 +62,10 @@ class Action(enum.StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    SUSPEND = "suspend"
+    RESUME = "resume"
     #: what Lamina does by itself to the servers of a host that came back
     RESTORE = "restore"
 
@@ -76,6 +86,8 @@ class Rule:
 
 
 _RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
+#: in the middle of what the guest was doing
+_HALTED = frozenset({VmState.PAUSED, VmState.SUSPENDED})
 _ALL = frozenset(VmState) - {VmState.DELETED}
 
 RULES: dict[Action, Rule] = {
@@ -89,8 +101,12 @@ RULES: dict[Action, Rule] = {
         Rule(Action.REVERT_RESIZE, frozenset({VmState.RESIZED}), TaskState.RESIZE_REVERTING, None),
         Rule(Action.START, frozenset({VmState.STOPPED}), TaskState.POWERING_ON, VmState.ACTIVE),
         Rule(Action.STOP, frozenset({VmState.ACTIVE, VmState.ERROR}), TaskState.POWERING_OFF, VmState.STOPPED),
-        Rule(Action.REBOOT, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}), TaskState.REBOOTING, VmState.ACTIVE),
-        Rule(Action.RESTORE, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED, VmState.ERROR}), None, None),
+        Rule(Action.REBOOT, _RESTING | _HALTED | {VmState.ERROR}, TaskState.REBOOTING, VmState.ACTIVE),
+        Rule(Action.PAUSE, frozenset({VmState.ACTIVE}), TaskState.PAUSING, VmState.PAUSED),
+        Rule(Action.UNPAUSE, frozenset({VmState.PAUSED}), TaskState.UNPAUSING, VmState.ACTIVE),
+        Rule(Action.SUSPEND, frozenset({VmState.ACTIVE}), TaskState.SUSPENDING, VmState.SUSPENDED),
+        Rule(Action.RESUME, frozenset({VmState.SUSPENDED}), TaskState.RESUMING, VmState.ACTIVE),
+        Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.ERROR}, None, None),
     )
 }
 
@@ -99,6 +115,8 @@ _STATUS: dict[VmState, str] = {
     VmState.BUILDING: "BUILD",
     VmState.ACTIVE: "ACTIVE",
     VmState.STOPPED: "SHUTOFF",
+    VmState.PAUSED: "PAUSED",
+    VmState.SUSPENDED: "SUSPENDED",
     VmState.RESIZED: "VERIFY_RESIZE",
     VmState.ERROR: "ERROR",
     VmState.DELETED: "DELETED",

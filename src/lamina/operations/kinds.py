@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.operations import confirm, create, delete, power, resize, restore, revert
+from lamina.operations import confirm, create, delete, pause, power, resize, restore, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
 
@@ -14,6 +14,8 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     resize.KIND,
     confirm.KIND,
     revert.KIND,
+    pause.KIND,
     power.KIND,
     restore.KIND,
+    suspend.KIND,
 )

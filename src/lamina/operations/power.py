@@ -27,6 +27,11 @@ _ACTIONS: dict[PowerAction, tuple[Action, TaskState]] = {
     PowerAction.HARD_REBOOT: (Action.REBOOT, TaskState.REBOOTING_HARD),
 }
 
+#: how to come back to a state; memory that was kept may be gone by then, so a suspended server does not come back
+_WAY_BACK = {VmState.ACTIVE: PowerAction.ON, VmState.PAUSED: PowerAction.PAUSE}
+#: what a server's power state must be for it to be in such a state
+_SHOWS = {VmState.ACTIVE: PowerState.RUNNING, VmState.PAUSED: PowerState.PAUSED, VmState.SUSPENDED: PowerState.SUSPENDED}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Params:
@@ -78,7 +83,7 @@ def _power_set(work: PowerWork, tx: sa.Connection, outcome: on_hosts.Outcome) ->
 
 
 def _restore_power(work: PowerWork) -> PowerState:
-    action = PowerAction.ON if work.params.old_vm_state is VmState.ACTIVE else PowerAction.OFF
+    action = _WAY_BACK.get(work.params.old_vm_state, PowerAction.OFF)
     return on_hosts.power_if_possible(work, "power_set", work.params.host, action)
 
 
@@ -88,7 +93,8 @@ def _power_restored(work: PowerWork, tx: sa.Connection, seen: PowerState) -> Non
 
 def _undone(work: PowerWork, tx: sa.Connection, error: SagaError) -> None:
     now = work.plane.clock.now()
-    lost = work.params.old_vm_state is VmState.ACTIVE and servers.get(tx, work.subject).power_state is not PowerState.RUNNING
+    seen = servers.get(tx, work.subject).power_state
+    lost = seen is not _SHOWS.get(work.params.old_vm_state, seen)
     vm_state = VmState.ERROR if lost else work.params.old_vm_state
     servers.update(tx, work.subject, now, vm_state=vm_state, task_state=None, fault=on_hosts.fault_of(error, now))
 

@@ -28,6 +28,8 @@ from lamina.store.tables import vgpus
 
 log = structlog.get_logger()
 
+#: what a domain cannot be after a reboot of its host; one that was paused comes back running
+_ON = (PowerState.RUNNING, PowerState.PAUSED)
 #: hosts asked side by side
 WORKERS = 8
 
@@ -60,14 +62,14 @@ def plan(report: HostReport, records: Iterable[Vgpu], placed: Mapping[str, Serve
         domain = domains.get(server.id)
         if domain is None:
             lacking.setdefault(server.id, "its domain is missing")
-        elif rebooted and server.power_state is PowerState.RUNNING and domain.power_state is not PowerState.RUNNING:
+        elif rebooted and server.power_state in _ON and domain.power_state not in _ON:
             lacking.setdefault(server.id, "its domain is not running")
     repairs = []
     for server_id, why in sorted(lacking.items()):
         owner = placed.get(server_id)
         if owner is None or server_id in busy or owner.vm_state in (VmState.BUILDING, VmState.ERROR):
             continue
-        running = owner.power_state is PowerState.RUNNING if owner.host == report.host else None
+        running = owner.power_state in _ON if owner.host == report.host else None
         repairs.append(Repair(server_id, restore.Params(report.host, running), why))
     return repairs
 

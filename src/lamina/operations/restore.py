@@ -2,6 +2,7 @@
 
 Theory. The records are the truth: the same uuids, the same types, on the same parents where those are free. Both sides
 of a resize that waits for its confirmation get theirs, each on its own host; only the server's own domain is started.
+A paused server has lost its memory and begins anew; a suspended one has its memory on disk and stays suspended.
 What cannot return is planned again, still paid for, and the server is in ERROR with a fault for a person to read; a
 hard reboot tries anew.
 """
@@ -76,24 +77,26 @@ def _run_domain(work: RestoreWork) -> DomainReport | None:
 def _restored(work: RestoreWork, tx: sa.Connection, domain: DomainReport | None) -> None:
     if domain is None:
         return
-    hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.ATTACHED)
+    suspended = domain.power_state is PowerState.SUSPENDED
+    hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.PRESENT if suspended else VgpuState.ATTACHED)
     server, now = servers.get(tx, work.subject), work.plane.clock.now()
     vm_state = server.vm_state
-    if vm_state is VmState.ERROR:
-        vm_state = VmState.ACTIVE if domain.power_state is PowerState.RUNNING else VmState.STOPPED
+    if vm_state in (VmState.ERROR, VmState.PAUSED, VmState.SUSPENDED):
+        shown = {PowerState.RUNNING: VmState.ACTIVE, PowerState.SUSPENDED: VmState.SUSPENDED}
+        vm_state = shown.get(domain.power_state, VmState.STOPPED)
     servers.update(tx, work.subject, now, vm_state=vm_state, power_state=domain.power_state, fault=None)
 
 
 def _stop_domain(work: RestoreWork) -> None:
-    if work.params.running is not None:
+    if work.params.running:
         on_hosts.power_if_possible(work, "domain_restored", work.params.host, PowerAction.OFF)
 
 
 def _undone(work: RestoreWork, tx: sa.Connection, error: SagaError) -> None:
-    """A server that waits for confirm or revert stays so, or what it holds could not be given back."""
+    """A server that waits for confirm or revert stays so, or what it holds could not be given back; a suspended one keeps its memory."""
     server, now = servers.get(tx, work.subject), work.plane.clock.now()
     fault = dataclasses.replace(on_hosts.fault_of(error, now), message=f"Host {work.params.host} came back without it: {error.message}")
-    if work.params.running is None:
+    if work.params.running is None or server.vm_state is VmState.SUSPENDED:
         servers.update(tx, work.subject, now, fault=fault)
     else:
         vm_state = server.vm_state if server.vm_state is VmState.RESIZED else VmState.ERROR

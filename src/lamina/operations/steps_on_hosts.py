@@ -60,10 +60,15 @@ def release_vgpus(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> N
 def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainReport:
     """Make the server's domain exist on a host with these vGPUs."""
     work.host = host
+    return work.plane.hosts.of(host).ensure_domain(work.call(step), domain_spec(work, flavor, records, running=running))
+
+
+def domain_spec(work: AnyWork, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainSpec:
+    """The server's domain as it is recorded, with these vGPUs."""
     with work.plane.db.read() as tx:
         server = dataclasses.replace(servers.get(tx, work.subject, deleted=True), flavor=flavor)
         held = ports.of_server(tx, work.subject)
-    spec = DomainSpec(
+    return DomainSpec(
         server_id=server.id,
         name=f"lamina-{server.id}",
         vcpus=flavor.vcpus,
@@ -75,7 +80,6 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
         nics=tuple(Nic(port.network, port.mac) for port in held),
         config_drive=config_drive.files(server, held) if config_drive.needed(server) else None,
     )
-    return work.plane.hosts.of(host).ensure_domain(work.call(step), spec)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

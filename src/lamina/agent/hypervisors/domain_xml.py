@@ -97,21 +97,38 @@ def definition(spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> str
 
 def read(xml: str) -> Described:
     """Raises `HypervisorError` for what is no domain's XML."""
-    if len(xml) > MOST_XML:
-        raise HypervisorError(f"libvirt described a domain in {len(xml)} bytes, which nobody has to read.")
-    try:
-        domain = defusedxml.ElementTree.fromstring(xml)
-    except (ET.ParseError, DefusedXmlException, ValueError) as error:
-        raise HypervisorError(f"libvirt's description of a domain cannot be read: {error}") from error
+    domain = _root(xml)
     ours = domain.find(f"metadata/{_OURS}")
     vgpus = {v.get("uuid", ""): v.get("handle", "") for v in ours.findall(_VGPU)} if ours is not None else {}
     return Described(
         ours=ours is not None and ours.get("id") == domain.findtext("uuid"),
         digest=ours.get("definition") if ours is not None else None,
         vgpus=vgpus,
-        handles=frozenset(_handles(domain)),
+        handles=frozenset(handle for each in domain.findall("devices/hostdev") for handle in _handles(each)),
         console=_console(domain),
     )
+
+
+def _root(xml: str) -> Element:
+    if len(xml) > MOST_XML:
+        raise HypervisorError(f"libvirt described a domain in {len(xml)} bytes, which nobody has to read.")
+    try:
+        domain: Element = defusedxml.ElementTree.fromstring(xml)
+    except (ET.ParseError, DefusedXmlException, ValueError) as error:
+        raise HypervisorError(f"libvirt's description of a domain cannot be read: {error}") from error
+    return domain
+
+
+def hostdev(device: Device, number: int) -> str:
+    """The XML of the `number`-th vGPU of a domain, to be attached while it runs."""
+    parent = ET.Element("devices")
+    _hostdev(parent, device, number)
+    return _written(parent[0])
+
+
+def hostdevs(xml: str) -> dict[str, str]:
+    """Handle -> XML of each device in a domain's XML, as libvirt wants it back to detach it. Raises `HypervisorError`."""
+    return {handle: _written(element) for element in _root(xml).findall("devices/hostdev") for handle in _handles(element)}
 
 
 def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
@@ -170,9 +187,9 @@ def _hostdev(parent: Element, device: Device, number: int) -> None:
     ET.SubElement(hostdev, "alias", name=f"ua-vgpu-{number}")
 
 
-def _handles(domain: Element) -> list[str]:
+def _handles(hostdev: Element) -> list[str]:
     found = []
-    for address in domain.findall("devices/hostdev[@mode='subsystem']/source/address"):
+    for address in hostdev.findall("source/address") if hostdev.get("mode") == "subsystem" else ():
         if "uuid" in address.attrib:
             found.append(address.attrib["uuid"])
         elif "bus" in address.attrib:

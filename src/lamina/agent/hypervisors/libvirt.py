@@ -1,8 +1,9 @@
 """libvirt: domains of QEMU on this machine.
 
 A domain is always started from its persistent definition, and a changed definition takes effect by switching the domain off and on; so what
-runs and what is defined never differ. Everything may be repeated after a crash at any point: the disk is there or is made, the
-definition is the wanted one or is replaced, the domain runs or is started.
+runs and what is defined never differ, but that a suspended domain goes on as it was, without its vGPUs, and is given them then.
+Everything may be repeated after a crash at any point: the disk is there or is made, the definition is the wanted one or is
+replaced, the domain runs or is started.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, P
 
 #: seconds that a start may take: with VFIO all of a guest's memory is pinned first
 START = 300.0
-#: seconds between two looks at a domain that shuts down
+#: seconds that writing a guest's memory to disk may take
+SAVE = 3600.0
+#: seconds that a guest has to let its devices go
+LET_GO = 60.0
+#: seconds between two looks at a domain that shuts down, or lets a device go
 LOOK = 0.5
 #: most of a console's log that is given out, in bytes
 MOST_CONSOLE = 1 << 20
@@ -43,7 +48,7 @@ _POWER = {
     libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.RUNNING,
     libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
     libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.PAUSED,  # asleep by the guest's own will, with its devices in its hands
 }
 
 Domain: TypeAlias = libvirt.virDomain
@@ -148,14 +153,17 @@ class LibvirtHypervisor:
             if found is not None:
                 self._destroy(found[0])
             self._make_files(spec)
-            domain = self._connection.ask("define a domain", lambda c: c.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
+            domain = self._define(xml)
         else:
             domain = found[0]
         if not spec.running:
             self._destroy(domain)
-        elif self._power(domain) is PowerState.SHUTDOWN:
-            self._start(domain, wanted)
+        else:
+            self._run(domain, wanted)
         return self._report(domain)
+
+    def _define(self, xml: str) -> Domain:
+        return self._connection.ask("define a domain", lambda c: c.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE))
 
     def _make_files(self, spec: DomainSpec) -> None:
         """Disk and config drive. The domain is shut off."""
@@ -215,7 +223,7 @@ class LibvirtHypervisor:
 
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
         found = self._find(server_id)
-        if found is not None and self._power(found[0]) is not PowerState.SHUTDOWN:
+        if found is not None and not self._power(found[0]).is_off:
             raise HypervisorError(f"The disk of server {server_id} is in use by its running domain.")
         return self._disks.packed(server_id)
 
@@ -228,16 +236,101 @@ class LibvirtHypervisor:
 
     def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
         domain, described = self._ours(server_id)
-        if action in (PowerAction.OFF, PowerAction.SOFT_REBOOT):
-            self._shut_down(domain)
-        if action is not PowerAction.ON:
-            self._destroy(domain)
-        if action is not PowerAction.OFF and self._power(domain) is not PowerState.RUNNING:
-            self._start(domain, described)
+        if action is PowerAction.PAUSE:
+            self._pause(domain)
+        elif action is PowerAction.UNPAUSE:
+            self._unpause(domain)
+        else:
+            if action in (PowerAction.OFF, PowerAction.SOFT_REBOOT):
+                self._shut_down(domain)
+            if action is not PowerAction.ON:
+                self._destroy(domain)
+                self._forget_memory(domain)
+            if action is not PowerAction.OFF:
+                self._run(domain, described)
         return self._report(domain)
 
     def _power(self, domain: Domain) -> PowerState:
-        return self._connection.ask("tell a domain's state", lambda _: _POWER[domain.state()[0]])
+        return self._connection.ask("tell a domain's state", lambda _: _power_of(domain))
+
+    def _run(self, domain: Domain, described: Described) -> None:
+        """From wherever it is: a paused one goes on, one that is off begins anew."""
+        power = self._power(domain)
+        if power is PowerState.PAUSED:
+            self._unpause(domain)
+        elif power is not PowerState.RUNNING:
+            self._forget_memory(domain)
+            self._start(domain, described)
+
+    def _pause(self, domain: Domain) -> None:
+        if self._power(domain) is not PowerState.PAUSED:
+            self._connection.ask("pause a domain", lambda _: domain.suspend())
+
+    def _unpause(self, domain: Domain) -> None:
+        if self._power(domain) is not PowerState.RUNNING:
+            self._connection.ask("let a paused domain go on", lambda _: domain.resume())
+
+    def _forget_memory(self, domain: Domain) -> None:
+        """A start would go on from it, without the vGPUs."""
+
+        def forget(_: libvirt.virConnect) -> None:
+            if domain.hasManagedSaveImage():
+                domain.managedSaveRemove()
+
+        self._connection.ask("forget a domain's memory", forget)
+
+    # ------------------------------------------------------------------------------------------------ memory on disk
+
+    def suspend(self, server_id: str) -> DomainReport:
+        domain, _ = self._ours(server_id)
+        if self._power(domain) is not PowerState.SUSPENDED:
+            self._detach(domain)
+            self._connection.ask("save a domain's memory", lambda _: domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING), SAVE)
+        return self._report(domain)
+
+    def _detach(self, domain: Domain) -> None:
+        """Take all vGPUs from a running domain: each is asked for, and is gone once the guest has let it go."""
+        attached = self._attached(domain).values()
+        if attached:
+            self._unpause(domain)  # a guest that stands still lets nothing go
+
+        def ask_for_all(_: libvirt.virConnect) -> None:
+            for xml in attached:
+                domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+        self._connection.ask("take a domain's vGPUs", ask_for_all)
+        end = self._clock.now() + LET_GO
+        while left := self._attached(domain):
+            if self._clock.now() >= end:
+                raise HypervisorError(f"The guest does not let its vGPU {sorted(left)[0]} go.")
+            time.sleep(LOOK)
+
+    def _attached(self, domain: Domain) -> dict[str, str]:
+        """Handle -> XML of the devices that it has now, which is on."""
+        return self._connection.ask("describe a domain", lambda _: domain_xml.hostdevs(domain.XMLDesc()))
+
+    def resume(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        domain, described = self._ours(spec.server_id)
+        xml = domain_xml.definition(spec, devices, self._frame(spec, devices))
+        wanted = domain_xml.read(xml)
+        power = self._power(domain)
+        if power is PowerState.SHUTDOWN:
+            raise HypervisorError(f"The domain {spec.name} cannot go on: its memory was not kept.")
+        if power is PowerState.SUSPENDED:
+            if (described.digest, described.handles) != (wanted.digest, wanted.handles):
+                domain = self._define(xml)
+            self._start(domain, wanted)
+        elif power is PowerState.PAUSED:
+            self._unpause(domain)
+        there = self._attached(domain)
+        for number, device in enumerate(devices):
+            if device.handle not in there:
+                self._attach(domain, domain_xml.hostdev(device, number), device)
+        return self._report(domain)
+
+    def _attach(self, domain: Domain, xml: str, device: Device) -> None:
+        what = f"give a domain its vGPU {device.uuid} again"
+        self._connection.ask(what, lambda _: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE), START)
 
     def _shut_down(self, domain: Domain) -> None:
         """Let the guest do it, for as long as the settings allow."""
@@ -249,7 +342,7 @@ class LibvirtHypervisor:
             time.sleep(LOOK)
 
     def _destroy(self, domain: Domain) -> None:
-        if self._power(domain) is not PowerState.SHUTDOWN:
+        if not self._power(domain).is_off:
             self._connection.ask("switch a domain off", lambda _: _unless_off(domain.destroy), START)
 
     def _start(self, domain: Domain, described: Described) -> None:
@@ -285,12 +378,17 @@ class LibvirtHypervisor:
         return report
 
 
+def _power_of(domain: Domain) -> PowerState:
+    power = _POWER[domain.state()[0]]
+    return PowerState.SUSPENDED if power is PowerState.SHUTDOWN and domain.hasManagedSaveImage() else power
+
+
 def _reports(domains: Sequence[Domain]) -> Iterator[DomainReport]:
     for domain in domains:
         try:
             flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
             described = domain_xml.read(domain.XMLDesc(flags))
-            uuid, power = domain.UUIDString(), _POWER[domain.state()[0]]
+            uuid, power = domain.UUIDString(), _power_of(domain)
             vgpus = tuple(described.vgpus) if described.ours else tuple(h for h in sorted(described.handles) if ":" not in h)
             yield DomainReport(uuid, domain.name(), power, vgpus, uuid if described.ours else None)
         except libvirt.libvirtError as error:

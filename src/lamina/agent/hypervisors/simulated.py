@@ -55,13 +55,14 @@ class SimulatedHypervisor:
                 wanted.power_state = present.power_state
             if present != wanted:
                 # another definition takes effect with the next start
-                wanted.power_state = PowerState.SHUTDOWN
+                if not wanted.power_state.is_off:
+                    wanted.power_state = PowerState.SHUTDOWN
                 self._machine.state.domains[spec.server_id] = wanted
             if spec.image is not None or spec.disk_gb:
                 self._machine.state.disks.setdefault(spec.server_id, f"{wanted.image_id or 'blank'} {ids.new_uuid()}")
             if spec.running:
                 self._start(spec.server_id)
-            else:
+            elif not self._machine.state.domains[spec.server_id].power_state.is_off:
                 self._machine.state.domains[spec.server_id].power_state = PowerState.SHUTDOWN
             self._machine.save()
             return self._report(spec.server_id, self._machine.state.domains[spec.server_id])
@@ -69,12 +70,35 @@ class SimulatedHypervisor:
     def set_power(self, server_id: str, action: PowerAction) -> DomainReport:
         with self._machine.lock:
             domain = self._ours(server_id)
-            if action is not PowerAction.ON:
-                domain.power_state = PowerState.SHUTDOWN
-            if action is not PowerAction.OFF:
-                self._start(server_id)
+            if action in (PowerAction.PAUSE, PowerAction.UNPAUSE):
+                self._must_be_on(domain)
+                domain.power_state = PowerState.PAUSED if action is PowerAction.PAUSE else PowerState.RUNNING
+            else:
+                if action is not PowerAction.ON:
+                    domain.power_state = PowerState.SHUTDOWN
+                if action is not PowerAction.OFF:
+                    self._start(server_id)
             self._machine.save()
             return self._report(server_id, domain)
+
+    def suspend(self, server_id: str) -> DomainReport:
+        with self._machine.lock:
+            domain = self._ours(server_id)
+            if domain.power_state is not PowerState.SUSPENDED:
+                self._must_be_on(domain)
+                domain.power_state = PowerState.SUSPENDED
+            self._machine.save()
+            return self._report(server_id, domain)
+
+    def resume(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        with self._machine.lock:
+            domain = self._ours(spec.server_id)
+            if domain.power_state is PowerState.SHUTDOWN:
+                raise HypervisorError(f"The domain {domain.name} cannot go on: its memory was not kept.")
+            domain.devices = {d.uuid: d.handle for d in devices}
+            self._start(spec.server_id)
+            self._machine.save()
+            return self._report(spec.server_id, domain)
 
     def remove(self, server_id: str) -> None:
         with self._machine.lock:
@@ -129,9 +153,15 @@ class SimulatedHypervisor:
             raise HypervisorError(f"There is no domain of server {server_id}.")
         return domain
 
+    @staticmethod
+    def _must_be_on(domain: MachineDomain) -> None:
+        if domain.power_state.is_off:
+            raise HypervisorError(f"The domain {domain.name} is not running.")
+
     def _start(self, server_id: str) -> None:
         domain = self._machine.state.domains[server_id]
-        if domain.power_state is PowerState.RUNNING:
+        if not domain.power_state.is_off:
+            domain.power_state = PowerState.RUNNING
             return
         for uuid, handle in domain.devices.items():
             if handle not in self._machine.state.mdevs and handle not in self._machine.state.vf_types:

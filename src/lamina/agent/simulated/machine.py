@@ -98,11 +98,12 @@ class Machine:
             for lost in (self.state.vf_types, self.state.vf_places, self.state.vf_wishes, self.state.gpu_instances):
                 lost.clear()
             for domain in self.state.domains.values():
-                domain.power_state = PowerState.SHUTDOWN
+                if not domain.power_state.is_off:  # memory that was saved is on disk
+                    domain.power_state = PowerState.SHUTDOWN
             self.save()
         for tell in self.rebooted:
             tell()
 
     def holds(self, handle: str) -> bool:
-        """Whether a running domain has this device (an mdev's uuid, or a VF's address) open."""
-        return any(handle in d.devices.values() for d in self.state.domains.values() if d.power_state is not PowerState.SHUTDOWN)
+        """Whether a domain that is on has this device (an mdev's uuid, or a VF's address) open."""
+        return any(handle in d.devices.values() for d in self.state.domains.values() if not d.power_state.is_off)

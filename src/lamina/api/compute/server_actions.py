@@ -17,7 +17,9 @@ from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server
-from lamina.operations import confirm, delete, power, resize, revert
+from lamina.operations import confirm, delete, pause, power, resize, revert, suspend
+from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
 from lamina.store import hosts
 from lamina.store import servers as store
 
@@ -103,6 +105,17 @@ def _power(action: PowerAction, name: str) -> Callable[[Request, Server, Any], R
     return act
 
 
+def _begins(begin: Callable[[ControlPlane, Caller, str], None], name: str) -> Callable[[Request, Server, Any], Reply]:
+    """An action that takes nothing and is only accepted."""
+
+    def act(request: Request, server: Server, value: Any) -> Reply:
+        _nothing(value, name)
+        begin(request.plane, caller_of(request), server.id)
+        return Reply(202)
+
+    return act
+
+
 def _reboot(request: Request, server: Server, value: Any) -> Reply:
     kinds = {"SOFT": PowerAction.SOFT_REBOOT, "HARD": PowerAction.HARD_REBOOT}
     said = _parsed(value, Reboot, "reboot").type.upper()
@@ -159,7 +172,11 @@ ACTIONS: dict[str, ServerAction] = {
     "migrate": ServerAction(_migrate, admin_rule="os_compute_api:os-migrate-server:migrate"),
     "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
     "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
+    "pause": ServerAction(_begins(pause.pause, "pause")),
     "reboot": ServerAction(_reboot),
+    "resume": ServerAction(_begins(suspend.resume, "resume")),
+    "suspend": ServerAction(_begins(suspend.suspend, "suspend")),
+    "unpause": ServerAction(_begins(pause.unpause, "unpause")),
     "lock": ServerAction(_lock, locked=True),
     "unlock": ServerAction(_unlock, locked=True),
     "forceDelete": ServerAction(_force_delete),
@@ -169,9 +186,9 @@ ACTIONS: dict[str, ServerAction] = {
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
-    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "pause", "rebuild", "removeFixedIp", "removeFloatingIp"}
-    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "resume", "shelve", "shelveOffload", "suspend", "trigger_crash_dump"}
-    | {"unpause", "unrescue", "unshelve"}
+    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "rebuild", "removeFixedIp", "removeFloatingIp"}
+    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "shelve", "shelveOffload", "trigger_crash_dump"}
+    | {"unrescue", "unshelve"}
 )
 
 

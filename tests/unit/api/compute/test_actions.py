@@ -32,6 +32,10 @@ def test_a_server_goes_through_its_life(call: Call, boot: Boot, world: World) ->
         ("os-start", None, 202, ("SHUTOFF", "powering-on"), "ACTIVE"),
         ("reboot", {"type": "SOFT"}, 202, ("REBOOT", "rebooting"), "ACTIVE"),
         ("reboot", {"type": "hard"}, 202, ("HARD_REBOOT", "rebooting_hard"), "ACTIVE"),
+        ("pause", None, 202, ("ACTIVE", "pausing"), "PAUSED"),
+        ("unpause", None, 202, ("PAUSED", "unpausing"), "ACTIVE"),
+        ("suspend", None, 202, ("ACTIVE", "suspending"), "SUSPENDED"),
+        ("resume", None, 202, ("SUSPENDED", "resuming"), "ACTIVE"),
         ("resize", {"flavorRef": "vgpu"}, 202, ("RESIZE", "resize_prep"), "VERIFY_RESIZE"),
         ("revertResize", None, 202, ("REVERT_RESIZE", "resize_reverting"), "ACTIVE"),
         ("resize", {"flavorRef": "vgpu"}, 202, ("RESIZE", "resize_prep"), "VERIFY_RESIZE"),
@@ -59,7 +63,7 @@ def test_an_administrator_moves_a_server(call: Call, boot: Boot, world: World) -
     assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"]) == ("VERIFY_RESIZE", other)
 
 
-@pytest.mark.parametrize("action", ["os-start", "confirmResize", "revertResize"])
+@pytest.mark.parametrize("action", ["os-start", "confirmResize", "revertResize", "resume", "unpause"])
 def test_an_action_in_a_wrong_state_names_the_state(call: Call, boot: Boot, action: str) -> None:
     code, message = why(act(call, boot(), action))
     assert code == 409

@@ -1,0 +1,71 @@
+"""What is done to a server where it is, over HTTP with openstacksdk: its vGPUs are counted before, during and after."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from openstack import exceptions
+
+from tests.scenario.cloud import Cloud, eventually, gpu, host
+from tests.scenario.conftest import Launch
+
+A, B = "0000:81:00.0", "0000:82:00.0"
+TWO = {"resources__VGPU": "2"}
+
+
+@pytest.fixture
+def cloud(launch: Launch, framework: str) -> Cloud:
+    return launch(host("host1", gpu(A, framework), gpu(B, framework)))
+
+
+def uuids(cloud: Cloud, conn: Any, state: str) -> set[str]:
+    assert cloud.counts(conn, "host1") == 2
+    devices = cloud.devices(conn, "host1")
+    assert {d["state"] for d in devices} == {state}
+    return {d["uuid"] for d in devices}
+
+
+def test_pause_and_unpause(cloud: Cloud) -> None:
+    conn = cloud.connect("lamina")
+    server = cloud.server(conn, "s1", cloud.flavor(conn, "v2", **TWO))
+    before = uuids(cloud, conn, "attached")
+    conn.compute.pause_server(server)
+    paused = cloud.settled(conn, server.id, "PAUSED")
+    assert (paused.vm_state, paused.power_state) == ("paused", 3)
+    assert uuids(cloud, conn, "attached") == before
+    with pytest.raises(exceptions.ConflictException, match="paused"):
+        conn.compute.pause_server(server)
+    conn.compute.unpause_server(server)
+    assert cloud.settled(conn, server.id, "ACTIVE").power_state == 1
+    assert uuids(cloud, conn, "attached") == before
+    actions = [a.action for a in conn.compute.server_actions(server)]
+    assert actions == ["unpause", "pause", "create"]
+    cloud.delete(conn, server.id)
+    assert cloud.counts(conn, "host1") == 0
+
+
+def test_suspend_and_resume(cloud: Cloud) -> None:
+    """The vGPUs stay the server's, present on the host and paid for, also over a kill of Lamina and a reboot of the host."""
+    conn = cloud.connect("lamina")
+    server = cloud.server(conn, "s1", cloud.flavor(conn, "v2", **TWO))
+    before = uuids(cloud, conn, "attached")
+    conn.compute.suspend_server(server)
+    suspended = cloud.settled(conn, server.id, "SUSPENDED")
+    assert (suspended.vm_state, suspended.power_state) == ("suspended", 7)
+    assert uuids(cloud, conn, "present") == before
+    cloud.restart(signal.SIGKILL)
+    conn = cloud.connect("lamina")
+    assert conn.session.post(f"{cloud.url}/fleet/v1/hosts/host1/reboot").status_code < 300
+    eventually(lambda: {d["uuid"] for d in cloud.devices(conn, "host1")}, lambda found: found == before)
+    cloud.settled(conn, server.id, "SUSPENDED")
+    eventually(lambda: cloud.fleet(conn, "/operations")["operations"], lambda left: left == [])
+    assert uuids(cloud, conn, "present") == before
+    conn.compute.resume_server(server.id)
+    assert cloud.settled(conn, server.id, "ACTIVE").power_state == 1
+    assert uuids(cloud, conn, "attached") == before
+    conn.compute.suspend_server(server.id)
+    cloud.settled(conn, server.id, "SUSPENDED")
+    cloud.delete(conn, server.id)
+    assert cloud.counts(conn, "host1") == 0
