@@ -258,6 +258,19 @@ def test_a_network_that_the_host_lacks(bench: Bench) -> None:
     assert bench.hypervisor.domains() == []
 
 
+def test_a_disk_is_made_anew(bench: Bench) -> None:
+    spec = domain()
+    with pytest.raises(HypervisorError, match="There is no domain of server"):
+        bench.hypervisor.renew_disk(spec)
+    bench.hypervisor.ensure(spec, [])
+    with pytest.raises(HypervisorError, match="in use by its running domain"):
+        bench.hypervisor.renew_disk(spec)
+    bench.hypervisor.set_power(spec.server_id, PowerAction.OFF)
+    for _ in range(2):
+        bench.hypervisor.renew_disk(spec)
+    assert bench.hypervisor.ensure(spec, []).power_state is PowerState.RUNNING
+
+
 def test_a_disk_is_carried_over(bench: Bench, tmp_path: Path) -> None:
     """Packed on one host and placed on another, here the same one without the domain."""
     spec = domain(running=False)

@@ -9,9 +9,11 @@ import dataclasses
 from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
-from lamina.operations import confirm, create, delete, pause, power, reconcile, resize, revert, suspend
+from lamina.model.servers import VmState
+from lamina.operations import confirm, create, delete, pause, power, rebuild, reconcile, resize, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
+from lamina.store import servers
 from tests.faults.world import CALLER, ONE, PLAIN, TWO, World
 
 
@@ -51,6 +53,14 @@ def _paused(world: World) -> str:
     server_id = _active(world)
     pause.pause(world.plane, CALLER, server_id)
     world.settle()
+    return server_id
+
+
+def _broken(world: World) -> str:
+    """Stopped and then called broken: what a failed operation leaves."""
+    server_id = _stopped(world)
+    with world.plane.db.write() as tx:
+        servers.update(tx, server_id, world.clock.now(), vm_state=VmState.ERROR)
     return server_id
 
 
@@ -118,6 +128,11 @@ def _ask(request: Callable[[ControlPlane, Caller, str], None]) -> Callable[[Worl
     return begin
 
 
+def _rebuild(world: World, server_id: str) -> str:
+    rebuild.request(world.plane, CALLER, server_id, None, {"name": "anew"})
+    return server_id
+
+
 def _power(action: PowerAction) -> Callable[[World, str], str]:
     def begin(world: World, server_id: str) -> str:
         power.request(world.plane, CALLER, server_id, action)
@@ -152,6 +167,9 @@ STORIES: tuple[Story, ...] = (
     Story("pause", _paused, _ask(pause.unpause), "unpause"),
     Story("suspend", _active, _ask(suspend.suspend)),
     Story("suspend", _suspended, _ask(suspend.resume), "resume"),
+    Story("rebuild", _active, _rebuild),
+    Story("rebuild", _stopped, _rebuild, "rebuild a stopped server"),
+    Story("rebuild", _broken, _rebuild, "rebuild a server in error"),
     Story("power", _active, _power(PowerAction.OFF), "stop"),
     Story("power", _stopped, _power(PowerAction.ON), "start"),
     Story("power", _active, _power(PowerAction.HARD_REBOOT), "reboot"),

@@ -69,3 +69,24 @@ def test_suspend_and_resume(cloud: Cloud) -> None:
     cloud.settled(conn, server.id, "SUSPENDED")
     cloud.delete(conn, server.id)
     assert cloud.counts(conn, "host1") == 0
+
+
+def test_rebuild(cloud: Cloud) -> None:
+    conn = cloud.connect("lamina")
+    server = cloud.server(conn, "s1", cloud.flavor(conn, "v2", **TWO))
+    before = uuids(cloud, conn, "attached")
+    other = conn.image.create_image(name="other", disk_format="raw", container_format="bare", data=b"\1" * 4096, validate_checksum=False)
+    asked = conn.compute.rebuild_server(server.id, other.id, name="anew", metadata={"a": "1"})
+    assert asked.id == server.id
+    server = cloud.settled(conn, server.id)
+    assert (server.status, server.name, server.image.id, server.metadata) == ("ACTIVE", "anew", other.id, {"a": "1"})
+    assert (server.compute_host, uuids(cloud, conn, "attached")) == ("host1", before)
+    conn.compute.stop_server(server)
+    cloud.settled(conn, server.id, "SHUTOFF")
+    conn.compute.rebuild_server(server.id, cloud.image(conn).id)
+    assert cloud.settled(conn, server.id).status == "SHUTOFF"
+    assert uuids(cloud, conn, "attached") == before
+    with pytest.raises(exceptions.BadRequestException, match="could not be found"):
+        conn.compute.rebuild_server(server.id, server.id)
+    cloud.delete(conn, server.id)
+    assert cloud.counts(conn, "host1") == 0

@@ -176,6 +176,21 @@ def test_an_image_that_is_gone(bench: Bench) -> None:
         bench.disks.ensure(spec(image))
 
 
+def test_a_disk_is_made_anew_whole_or_not_at_all(bench: Bench) -> None:
+    first = spec(bench.image())
+    path = bench.disks.ensure(first)
+    assert path is not None
+    before = path.read_bytes()
+    other = dataclasses.replace(first, image=bench.image(b"another one entirely" * 64))
+    bench.qemu_img.fails = True
+    with pytest.raises(HostError, match="no space left"):
+        bench.disks.renew(other)
+    assert path.read_bytes() == before
+    bench.qemu_img.fails = False
+    bench.disks.renew(other)
+    assert path.read_bytes() != before
+
+
 def test_a_disk_that_cannot_be_made_is_none(bench: Bench) -> None:
     bench.qemu_img.fails = True
     wanted = spec(bench.image())

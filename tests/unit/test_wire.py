@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "suspend_domain": ((CALL, "s"), REPORT),
     "resume_domain": ((CALL, DOMAIN), REPORT),
     "remove_domain": ((CALL, "s"), None),
+    "renew_disk": ((CALL, DOMAIN), None),
     "send_disk": ((CALL, "s"), DiskContent("ab" * 64, 1 << 40)),
     "take_disk": ((CALL, "s", DiskContent("ab" * 64, 1 << 40)), None),
     "console_output": (("s", None), "login: \x1b[0m\n"),

@@ -417,6 +417,11 @@ class ComputeService:
         with self._domain_call(call, server_id):
             self._hypervisor.remove(server_id)
 
+    def renew_disk(self, call: Call, spec: DomainSpec) -> None:
+        """Raises `StaleFence`, `HypervisorError`."""
+        with self._domain_call(call, spec.server_id):
+            self._hypervisor.renew_disk(spec)
+
     def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
         """Bring the disk of a domain that is shut off to the depot; None where it has none. Raises `HostError`."""
         with self._domain_call(call, server_id), self._hypervisor.pack_disk(server_id) as disk:

@@ -83,6 +83,13 @@ class Hypervisor(Protocol):
         """Destroy and undefine, disks and all; a domain that is not there, or is not ours, is left as it is."""
         ...
 
+    def renew_disk(self, spec: DomainSpec) -> None:
+        """Make the disk of a domain that is shut off anew, from the image or blank; the old one stays where that fails.
+
+        Raises `HypervisorError`, also for a domain that is on, and for none.
+        """
+        ...
+
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
         """The disk of a domain that is shut off, as one file that needs no other, for as long as the context lasts.
 

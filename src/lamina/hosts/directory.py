@@ -46,6 +46,10 @@ class Compute(Protocol):
         """Make the domain not exist. Raises `HypervisorError`."""
         ...
 
+    def renew_disk(self, call: Call, spec: DomainSpec) -> None:
+        """Make the disk of a domain that is shut off anew from its image. Raises `HypervisorError`."""
+        ...
+
     def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
         """Bring a stopped server's disk to the control plane's depot; None where it has none. Raises `HostError`."""
         ...

@@ -49,6 +49,7 @@ class RemoteCompute:
     suspend_domain = _by_mail(Compute.suspend_domain, WORK_TIMEOUT)
     resume_domain = _by_mail(Compute.resume_domain, WORK_TIMEOUT)
     remove_domain = _by_mail(Compute.remove_domain, WORK_TIMEOUT)
+    renew_disk = _by_mail(Compute.renew_disk, WORK_TIMEOUT)
     send_disk = _by_mail(Compute.send_disk, WORK_TIMEOUT)
     take_disk = _by_mail(Compute.take_disk, WORK_TIMEOUT)
     console_output = _by_mail(Compute.console_output, LOOK_TIMEOUT, looks=True)

@@ -41,6 +41,8 @@ class TaskState(enum.StrEnum):
     RESIZE_REVERTING = "resize_reverting"
     REBOOTING = "rebooting"
     REBOOTING_HARD = "rebooting_hard"
+    REBUILDING = "rebuilding"
+    REBUILD_SPAWNING = "rebuild_spawning"
     POWERING_ON = "powering-on"
     POWERING_OFF = "powering-off"
     PAUSING = "pausing"
@@ -62,6 +64,7 @@ class Action(enum.StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    REBUILD = "rebuild"
     PAUSE = "pause"
     UNPAUSE = "unpause"
     SUSPEND = "suspend"
@@ -102,6 +105,7 @@ RULES: dict[Action, Rule] = {
         Rule(Action.START, frozenset({VmState.STOPPED}), TaskState.POWERING_ON, VmState.ACTIVE),
         Rule(Action.STOP, frozenset({VmState.ACTIVE, VmState.ERROR}), TaskState.POWERING_OFF, VmState.STOPPED),
         Rule(Action.REBOOT, _RESTING | _HALTED | {VmState.ERROR}, TaskState.REBOOTING, VmState.ACTIVE),
+        Rule(Action.REBUILD, _RESTING | {VmState.ERROR}, TaskState.REBUILDING, None),
         Rule(Action.PAUSE, frozenset({VmState.ACTIVE}), TaskState.PAUSING, VmState.PAUSED),
         Rule(Action.UNPAUSE, frozenset({VmState.PAUSED}), TaskState.UNPAUSING, VmState.ACTIVE),
         Rule(Action.SUSPEND, frozenset({VmState.ACTIVE}), TaskState.SUSPENDING, VmState.SUSPENDED),
@@ -127,6 +131,8 @@ _STATUS_BUSY: dict[TaskState, tuple[frozenset[VmState], str]] = {
     TaskState.RESIZE_FINISH: (_RESTING, "RESIZE"),
     TaskState.RESIZE_REVERTING: (frozenset({VmState.RESIZED}), "REVERT_RESIZE"),
     TaskState.REBOOTING: (frozenset({VmState.ACTIVE}), "REBOOT"),
+    TaskState.REBUILDING: (_RESTING | {VmState.ERROR}, "REBUILD"),
+    TaskState.REBUILD_SPAWNING: (_RESTING | {VmState.ERROR}, "REBUILD"),
     TaskState.REBOOTING_HARD: (frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}), "HARD_REBOOT"),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.operations import confirm, create, delete, pause, power, resize, restore, revert, suspend
+from lamina.operations import confirm, create, delete, pause, power, rebuild, resize, restore, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
 
@@ -16,6 +16,7 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     revert.KIND,
     pause.KIND,
     power.KIND,
+    rebuild.KIND,
     restore.KIND,
     suspend.KIND,
 )

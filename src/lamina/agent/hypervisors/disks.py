@@ -87,6 +87,16 @@ class Disks:
             raise HypervisorError(f"The disk of server {spec.server_id} cannot be made: {error.strerror}.") from error
         return path
 
+    def renew(self, spec: DomainSpec) -> None:
+        """Another disk in the place of the server's, once it is whole. Raises `HypervisorError` and what fetching an image raises."""
+        try:
+            self.folder(spec.server_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if spec.image is not None or spec.disk_gb:
+                self._make(self.disk(spec.server_id), spec)
+                self._sweep()
+        except OSError as error:
+            raise HypervisorError(f"The disk of server {spec.server_id} cannot be made: {error.strerror}.") from error
+
     def _make(self, path: Path, spec: DomainSpec) -> None:
         draft = path.with_suffix(".new")
         draft.unlink(missing_ok=True)

@@ -221,6 +221,13 @@ class LibvirtHypervisor:
             self._connection.ask("undefine a domain", lambda _: _unless_gone(lambda: found[0].undefineFlags(flags)))
         self._disks.remove(server_id)
 
+    def renew_disk(self, spec: DomainSpec) -> None:
+        domain, _ = self._ours(spec.server_id)
+        if not self._power(domain).is_off:
+            raise HypervisorError(f"The disk of server {spec.server_id} is in use by its running domain.")
+        self._disks.renew(spec)
+        self._make_files(spec)
+
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
         found = self._find(server_id)
         if found is not None and not self._power(found[0]).is_off:

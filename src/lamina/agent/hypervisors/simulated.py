@@ -108,6 +108,14 @@ class SimulatedHypervisor:
                 self._machine.state.disks.pop(server_id, None)
                 self._machine.save()
 
+    def renew_disk(self, spec: DomainSpec) -> None:
+        with self._machine.lock:
+            if not self._ours(spec.server_id).power_state.is_off:
+                raise HypervisorError(f"The disk of server {spec.server_id} is in use by its running domain.")
+            if spec.image is not None or spec.disk_gb:
+                self._machine.state.disks[spec.server_id] = f"{spec.image.id if spec.image is not None else 'blank'} {ids.new_uuid()}"
+            self._machine.save()
+
     @contextlib.contextmanager
     def pack_disk(self, server_id: str) -> Iterator[Path | None]:
         content = self._machine.state.disks.get(server_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute import server_consoles
+from lamina.api.compute import server_consoles, server_rebuilds
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
@@ -174,6 +174,7 @@ ACTIONS: dict[str, ServerAction] = {
     "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
     "pause": ServerAction(_begins(pause.pause, "pause")),
     "reboot": ServerAction(_reboot),
+    "rebuild": ServerAction(server_rebuilds.rebuild),
     "resume": ServerAction(_begins(suspend.resume, "resume")),
     "suspend": ServerAction(_begins(suspend.suspend, "suspend")),
     "unpause": ServerAction(_begins(pause.unpause, "unpause")),
@@ -186,7 +187,7 @@ ACTIONS: dict[str, ServerAction] = {
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
-    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "rebuild", "removeFixedIp", "removeFloatingIp"}
+    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "removeFixedIp", "removeFloatingIp"}
     | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "shelve", "shelveOffload", "trigger_crash_dump"}
     | {"unrescue", "unshelve"}
 )

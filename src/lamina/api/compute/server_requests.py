@@ -166,7 +166,7 @@ def new_server(request: Request) -> Asked:
         zone, host = _place(tx, request, body)
         networks = networks_asked_for(tx, body.networks)
         group_id = group_of(tx, request, hints)
-        public_key = _public_key(tx, request, body.key_name) if body.key_name is not None else None
+        public_key = public_key_of(tx, request, body.key_name) if body.key_name is not None else None
     if body.hostname is not None and most > 1:
         raise BadRequest("hostname: one host name does not serve several servers")
     new = NewServer(
@@ -180,7 +180,7 @@ def new_server(request: Request) -> Asked:
         description=description_of(body.description),
         key_name=body.key_name,
         public_key=public_key,
-        user_data=_user_data(body.user_data),
+        user_data=user_data_of(body.user_data),
         config_drive=as_bool(body.config_drive, "config_drive"),
         metadata=metadata_of(body.metadata),
         tags=tags_of(body.tags),
@@ -223,6 +223,12 @@ def _image(tx: sa.Connection, request: Request, body: Body, flavor: Flavor) -> s
         if not boots_from_image or len(body.block_device_mapping_v2) > 1 or str(device.get("boot_index", 0)) != "0":
             raise BadRequest("block_device_mapping_v2: servers boot from one image onto a local disk; there are no volumes here")
         reference = reference or str(device.get("uuid", ""))
+    return find_image(tx, request, reference, flavor)
+
+
+def find_image(tx: sa.Connection, request: Request, reference: str, flavor: Flavor) -> str:
+    """The id of an image that a server of this flavor can boot from, given by its id or a link. Raises `BadRequest`."""
+    reference = reference.rstrip("/").rsplit("/", 1)[-1]
     if not reference:
         raise BadRequest("imageRef: an image to boot from is needed")
     if not ids.is_uuid(reference):
@@ -258,7 +264,7 @@ def _place(tx: sa.Connection, request: Request, body: Body) -> tuple[str | None,
     return zone or None, host
 
 
-def _public_key(tx: sa.Connection, request: Request, name: str) -> str:
+def public_key_of(tx: sa.Connection, request: Request, name: str) -> str:
     """The server keeps it: a keypair may be deleted while servers were made with it. Raises `BadRequest`."""
     try:
         return keypairs.get(tx, request.context.user_id, name).public_key
@@ -266,7 +272,7 @@ def _public_key(tx: sa.Connection, request: Request, name: str) -> str:
         raise BadRequest(f"key_name: Keypair {name[:80]!r} could not be found.") from None
 
 
-def _user_data(text: str | None) -> str | None:
+def user_data_of(text: str | None) -> str | None:
     if text is None:
         return None
     if len(text) > MOST_USER_DATA:

@@ -31,7 +31,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/servers/{server}/remote-consoles"): {"remote_console": {"protocol": "vnc", "type": "novnc"}},
 }
 #: what each action takes
-VALUES: dict[str, Any] = {"resize": {"flavorRef": "small"}, "reboot": {"type": "SOFT"}}
+VALUES: dict[str, Any] = {"resize": {"flavorRef": "small"}, "reboot": {"type": "SOFT"}, "rebuild": {"imageRef": MISSING}}
 
 
 def version_of(route: Route) -> str:
