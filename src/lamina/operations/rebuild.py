@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.model.errors import InvalidState, NotFound
+from lamina.model.errors import InvalidState
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, PowerAction, PowerState
 from lamina.model.servers import Action, TaskState, VmState
@@ -23,7 +23,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.power import Outcome
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Effect, Kind, SagaError, Work
-from lamina.store import hosts, servers
+from lamina.store import hosts, images, servers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,8 +71,9 @@ def _off(work: RebuildWork, tx: sa.Connection, seen: PowerState) -> None:
 def _renew_disk(work: RebuildWork) -> None:
     server = on_hosts.server_of(work)
     spec = on_hosts.domain_spec(work, server.flavor, on_hosts.vgpus_of(work, work.subject), running=False)
-    if server.image_id is not None and spec.image is None:
-        raise NotFound(f"Image {server.image_id} could not be found.")
+    if server.image_id is not None:
+        with work.plane.db.read() as tx:
+            images.get(tx, server.image_id)  # without its image a server would come back with a blank disk
     work.host = work.params.host
     work.plane.hosts.of(work.params.host).renew_disk(work.call("disk_renewed"), spec)
 

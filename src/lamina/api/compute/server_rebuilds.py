@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from lamina.api.compute.answers import PREFIX, as_bool
 from lamina.api.compute.server_requests import (
@@ -26,7 +27,6 @@ from lamina.model.servers import Server
 from lamina.operations import rebuild as operation
 from lamina.store import servers as store
 
-UNSET, UnsetType = msgspec.UNSET, msgspec.UnsetType
 #: parameter -> the version that servers can be rebuilt with it from
 SINCE = {
     "description": Version(2, 19),

@@ -174,3 +174,24 @@ def test_the_answer_to_a_creation(call: Call) -> None:
     assert set(body) == {"id", "links", "OS-DCF:diskConfig", "security_groups", "adminPass"}
     assert answer.headers["Location"] == body["links"][0]["href"] == f"http://127.0.0.1:8774/compute/v2.1/servers/{body['id']}"
     assert why(call("DELETE", f"/servers/{MISSING}"))[0] == 404
+
+
+def test_a_rebuild_takes_what_each_version_has(call: Call, boot: Boot, world: World) -> None:
+    server_id, image = boot(), wanted()["server"]["imageRef"]
+
+    def rebuild(version: str = "2.96", **more: Any) -> Any:
+        return call("POST", f"/servers/{server_id}/action", {"rebuild": {"imageRef": image} | more}, version=version)
+
+    for since, refused in (("2.53", {"key_name": None}), ("2.56", {"user_data": "eA=="}), ("2.18", {"description": "d"})):
+        code, message = why(rebuild(since, **refused))
+        assert (code, next(iter(refused)) in message) == (400, True)
+    for nonsense in ({"reimage_boot_volume": True}, {"trusted_image_certificates": ["x"]}, {"key_name": "nobodys"}, {"nonsense": 1}):
+        assert why(rebuild(**nonsense))[0] == 400, nonsense
+    answer = rebuild(name="anew", description="d", user_data="eA==", metadata={"a": "b"}, preserve_ephemeral=True)
+    assert answer.status_code == 202
+    shown = answer.json()["server"]
+    assert (shown["status"], shown["name"], shown["description"], shown["user_data"]) == ("REBUILD", "anew", "d", "eA==")
+    assert "adminPass" not in shown
+    world.settle()
+    assert status(call, server_id) == ("ACTIVE", None)
+    world.check()
