@@ -50,8 +50,9 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, image_id: str |
 
 
 def _stop(work: RebuildWork) -> DomainReport:
-    """Defined before it is switched off: a server in ERROR may have no domain."""
+    """Made whole before it is switched off: a server in ERROR may have no domain, and its host may have lost its devices."""
     records = on_hosts.vgpus_of(work, work.subject)
+    on_hosts.ensure_vgpus(work, "stopped", work.params.host, records)
     on_hosts.ensure_domain(work, "stopped", work.params.host, on_hosts.server_of(work).flavor, records, running=False)
     return work.plane.hosts.of(work.params.host).set_power(work.call("stopped"), work.subject, PowerAction.OFF)
 
