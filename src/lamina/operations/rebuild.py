@@ -20,7 +20,6 @@ from lamina.model.hosts import DomainReport, PowerAction, PowerState
 from lamina.model.servers import Action, TaskState, VmState
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
-from lamina.operations.power import Outcome
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Effect, Kind, SagaError, Work
 from lamina.store import hosts, images, servers
@@ -79,15 +78,15 @@ def _renew_disk(work: RebuildWork) -> None:
     work.plane.hosts.of(work.params.host).renew_disk(work.call("disk_renewed"), spec)
 
 
-def _run(work: RebuildWork) -> Outcome:
+def _run(work: RebuildWork) -> on_hosts.Outcome:
     """A server that is to run is first given its devices, which a host may have lost."""
     params, records = work.params, on_hosts.vgpus_of(work, work.subject)
     made = on_hosts.ensure_vgpus(work, "domain_as_before", params.host, records)
     flavor = on_hosts.server_of(work).flavor
-    return Outcome(on_hosts.ensure_domain(work, "domain_as_before", params.host, flavor, records, running=params.running), made)
+    return on_hosts.Outcome(on_hosts.ensure_domain(work, "domain_as_before", params.host, flavor, records, running=params.running), made)
 
 
-def _runs(work: RebuildWork, tx: sa.Connection, outcome: Outcome) -> None:
+def _runs(work: RebuildWork, tx: sa.Connection, outcome: on_hosts.Outcome) -> None:
     now = work.plane.clock.now()
     on_hosts.record_vgpus(tx, outcome.vgpus, VgpuState.ATTACHED)
     hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.ATTACHED)
