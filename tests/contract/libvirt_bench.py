@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from lamina.agent import configuration
 from lamina.agent.hypervisor import Hypervisor
@@ -21,7 +22,7 @@ def on_libvirt(state: Path) -> Iterator[tuple[Hypervisor, Callable[[str, str], N
     """The hypervisor, and a way for somebody else to define and start a domain."""
     import libvirt
 
-    from lamina.agent.hypervisors.libvirt import LibvirtHypervisor
+    from lamina.agent.hypervisors import libvirt as ours
 
     known = configuration.parse(SETTINGS)
     connection = libvirt.open(known.libvirt_uri)
@@ -35,14 +36,17 @@ def on_libvirt(state: Path) -> Iterator[tuple[Hypervisor, Callable[[str, str], N
 
     _clear(connection)
     try:
-        yield LibvirtHypervisor(known, state, LocalImages(state / "glance"), SystemClock()), define
+        with mock.patch.object(ours, "LET_GO", 2.0):
+            yield ours.LibvirtHypervisor(known, state, LocalImages(state / "glance"), SystemClock()), define
     finally:
         _clear(connection)
         connection.close()
 
 
 def _clear(connection: Any) -> None:
+    import libvirt
+
     for domain in connection.listAllDomains():
         if domain.isActive():
             domain.destroy()
-        domain.undefine()
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)

@@ -29,6 +29,8 @@ class Bench:
     hypervisor: Hypervisor
     machine: TestMachine
     define_foreign: Callable[[str, str], None]
+    #: whether a guest runs in the domains that lets a device go when asked; the lab's boot nothing
+    guest_lets_go: bool
 
     def device(self) -> Device:
         handle = self.machine.plant(self.machine.first, "nvidia-11")
@@ -39,7 +41,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param == "libvirt":
         with real_machine("mdev") as machine, on_libvirt(tmp_path) as (hypervisor, define_foreign):
-            yield Bench(hypervisor, machine, define_foreign)
+            yield Bench(hypervisor, machine, define_foreign, guest_lets_go=False)
         return
     host = switched_on("mdev", tmp_path)
 
@@ -47,7 +49,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         host.machine.state.domains[uuid] = MachineDomain(name, 1, 64, 1, None, {}, PowerState.RUNNING, ours=False)
 
     machine = TestMachine("mdev", FIRST, SECOND, host.kernel, lambda: standing(host), lambda number: None)
-    yield Bench(SimulatedHypervisor(host.machine, CAPACITY), machine, define)
+    yield Bench(SimulatedHypervisor(host.machine, CAPACITY), machine, define, guest_lets_go=True)
 
 
 def domain(*devices: Device, running: bool = True) -> DomainSpec:
@@ -136,33 +138,51 @@ def test_a_pause(bench: Bench) -> None:
 
 def test_a_suspended_domain_goes_on(bench: Bench) -> None:
     device = bench.device()
+    spec = domain()
+    bench.hypervisor.ensure(spec, [])
+    for _ in range(2):
+        assert bench.hypervisor.suspend(spec.server_id).power_state is PowerState.SUSPENDED
+    assert bench.hypervisor.ensure(dataclasses.replace(spec, running=False), []).power_state is PowerState.SUSPENDED
+    for _ in range(2):
+        report = bench.hypervisor.resume(dataclasses.replace(spec, vgpus=(device.uuid,)), [device])
+        assert (report.power_state, report.vgpus) == (PowerState.RUNNING, (device.uuid,))
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.ensure(domain(device), [device])
+
+
+def test_the_vgpus_of_a_suspended_domain_stay_its_own(bench: Bench) -> None:
+    """A guest that does not let them go runs on with them."""
+    device = bench.device()
     spec = domain(device)
     bench.hypervisor.ensure(spec, [device])
     for _ in range(2):
-        report = bench.hypervisor.suspend(spec.server_id)
-        assert (report.power_state, report.vgpus) == (PowerState.SUSPENDED, (device.uuid,)), "the vGPU is this server's all the while"
-    assert bench.hypervisor.ensure(dataclasses.replace(spec, running=False), [device]).power_state is PowerState.SUSPENDED
-    for _ in range(2):
-        report = bench.hypervisor.resume(spec, [device])
-        assert (report.power_state, report.vgpus) == (PowerState.RUNNING, (device.uuid,))
+        if bench.guest_lets_go:
+            report = bench.hypervisor.suspend(spec.server_id)
+            assert (report.power_state, report.vgpus) == (PowerState.SUSPENDED, (device.uuid,))
+        else:
+            with pytest.raises(HypervisorError, match="does not let its vGPU"):
+                bench.hypervisor.suspend(spec.server_id)
+    report = bench.hypervisor.resume(spec, [device])
+    assert (report.power_state, report.vgpus) == (PowerState.RUNNING, (device.uuid,))
     with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
         bench.hypervisor.ensure(domain(device), [device])
 
 
 def test_a_domain_does_not_go_on_without_its_device(bench: Bench) -> None:
     device = bench.device()
-    spec = domain(device)
-    bench.hypervisor.ensure(spec, [device])
+    spec = domain()
+    bench.hypervisor.ensure(spec, [])
     bench.hypervisor.suspend(spec.server_id)
     missing = Device(ids.new_uuid(), Framework.MDEV, ids.new_uuid())
     with pytest.raises(DeviceMissing):
         bench.hypervisor.resume(dataclasses.replace(spec, vgpus=(missing.uuid,)), [missing])
     other = domain(device)
     bench.hypervisor.ensure(other, [device])
+    with_it = dataclasses.replace(spec, vgpus=(device.uuid,))
     with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
-        bench.hypervisor.resume(spec, [device])
+        bench.hypervisor.resume(with_it, [device])
     bench.hypervisor.remove(other.server_id)
-    assert bench.hypervisor.resume(spec, [device]).power_state is PowerState.RUNNING
+    assert bench.hypervisor.resume(with_it, [device]).power_state is PowerState.RUNNING
 
 
 @pytest.mark.parametrize("action", [PowerAction.ON, PowerAction.OFF, PowerAction.HARD_REBOOT])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
-from lamina.operations import confirm, create, delete, power, resize, revert
+from lamina.operations import confirm, create, delete, pause, power, rebuild, resize, revert, suspend
 from tests.faults.simulator.scene import Scene
 from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
 
@@ -59,6 +59,14 @@ def _restore(scene: Scene, server: Server, _draw: int) -> None:
         scene.look_at(server.host)
 
 
+def _pause(scene: Scene, server: Server, _draw: int) -> None:
+    (pause.unpause if server.vm_state is VmState.PAUSED else pause.pause)(scene.plane, CALLER, server.id)
+
+
+def _suspend(scene: Scene, server: Server, _draw: int) -> None:
+    (suspend.resume if server.vm_state is VmState.SUSPENDED else suspend.suspend)(scene.plane, CALLER, server.id)
+
+
 _RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
 CHOOSERS: tuple[Chooser, ...] = (
     Chooser("create", _create, weight=5),
@@ -67,6 +75,9 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("resize", _migrate, _RESTING, 1),
     Chooser("confirm", lambda scene, server, _: confirm.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
     Chooser("revert", lambda scene, server, _: revert.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
-    Chooser("power", _power, _RESTING | {VmState.ERROR}, 2),
-    Chooser("restore", _restore, frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED}), 1),
+    Chooser("power", _power, _RESTING | {VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}, 2),
+    Chooser("pause", _pause, frozenset({VmState.ACTIVE, VmState.PAUSED}), 1),
+    Chooser("suspend", _suspend, frozenset({VmState.ACTIVE, VmState.SUSPENDED}), 2),
+    Chooser("rebuild", lambda scene, server, _: rebuild.request(scene.plane, CALLER, server.id, None, {}), _RESTING | {VmState.ERROR}, 1),
+    Chooser("restore", _restore, _RESTING | {VmState.RESIZED, VmState.PAUSED, VmState.SUSPENDED}, 1),
 )

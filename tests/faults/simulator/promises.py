@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 
 from lamina.model import capacity
-from lamina.model.hosts import PowerState
 from lamina.model.servers import VmState
 from lamina.saga.log import State
 from lamina.store import hosts, providers
@@ -49,7 +48,7 @@ def always(scene: Scene) -> None:
             assert record.uuid in recorded, f"{name}: the vGPU {record.uuid} is paid for by nobody"
         held: dict[str, str] = {}
         for server_id, domain in state.domains.items():
-            if domain.power_state is PowerState.SHUTDOWN:
+            if domain.power_state.is_off:
                 continue
             assert server_id not in running, f"{server_id} runs on {running[server_id]} and on {name}"
             running[server_id] = name

@@ -26,7 +26,7 @@ from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
 from lamina.model.flavors import Flavor
 from lamina.model.settings import Settings
-from lamina.operations import reconcile
+from lamina.operations import reconcile, resize
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
@@ -37,10 +37,15 @@ from lamina.store.database import Database
 from tests.empty_database import empty_database
 from tests.faults.simulator.machines import Line, Site, replace_in_memory
 from tests.faults.simulator.trouble import Trouble
-from tests.faults.world import CARDS, FLEET, Killed, VirtualClock, World
+from tests.faults.world import CALLER, CARDS, FLEET, Killed, VirtualClock, World
 
-#: seconds since the epoch at which every schedule begins
-BEGINNING = 1_700_000_000.0
+#: seconds since the epoch: when the servers that stand already were made, and when every schedule begins
+BEGINNING, PREPARED = 1_700_000_000.0, 1_700_001_000.0
+
+
+_UNFINISHED = "SELECT 1 FROM sagas WHERE state IN ('running', 'unwinding', 'stuck', 'waiting') LIMIT 1"
+#: servers that stand from the beginning, each by its sizes
+Servers = Sequence[Sequence[Flavor]]
 
 
 class FixedClock(VirtualClock):
@@ -144,8 +149,8 @@ class Overtaking:
 class Scene(World):
     """A `World` whose hosts are `Site`s. Events of a schedule move it; see `schedule`."""
 
-    def __init__(self, stage: Stage, framework: str, sizes: Sequence[Flavor], kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
-        """Hosts with this kind of cards, and running servers of these sizes on them."""
+    def __init__(self, stage: Stage, framework: str, standing: Servers, kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
+        """Hosts with this kind of cards, and running servers on them; of one that has been resized both sizes are told."""
         self.stage, self.state, self.framework = stage, stage.folder, framework
         self.kinds = tuple(kinds)
         self.clock = FixedClock()
@@ -155,30 +160,34 @@ class Scene(World):
         self.trace: list[str] = []
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
-        beginning = f"{framework} {[flavor.name for flavor in sizes]}"
+        beginning = f"{framework} {[[flavor.name for flavor in sizes] for sizes in standing]}"
         kept = stage.put_back(beginning)
         self.sites = {host.name: Site(host, self.state, self.clock, self.trouble) for host in self.fleet.hosts}
         self.hosts = self.sites  # type: ignore[assignment]
         self.lines = {name: Line(site, self.late) for name, site in self.sites.items()}
         if kept is None:
-            self._prepare(sizes)
+            self._prepare(standing)
             stage.keep(beginning, {name: site.written() for name, site in self.sites.items()})
         else:
             for name, site in self.sites.items():
                 site.read(*kept[name])
-        self.clock.sleep(BEGINNING + 1000 - self.clock.now())
+        self.clock.sleep(PREPARED - self.clock.now())
         self._assemble(alone=True)
-        self.look_at_hosts()
 
-    def _prepare(self, sizes: Sequence[Flavor]) -> None:
-        """The first look at hosts, and servers of these sizes."""
+    def _prepare(self, standing: Servers) -> None:
+        """The first look at hosts, and these servers."""
         with seeded(0):
             for name, site in self.sites.items():
                 site.machine.state.boot_id = f"boot of {name}"
             self._assemble(alone=True)
             self.look_at_hosts()
-            for size in sizes:
-                self.created(size)
+            for first, *later in standing:
+                server = self.created(first)
+                for size in later:
+                    resize.request(self.plane, CALLER, server.id, size)
+                    self.settle()
+            self.clock.sleep(PREPARED - 1 - self.clock.now())
+            self.look_at_hosts()
 
     def _assemble(self, *, alone: bool) -> None:
         directory = Hosts()
@@ -204,6 +213,10 @@ class Scene(World):
         self._assemble(alone=alone)
         self.plane.runner.take_over()
         return self.plane
+
+    def operations(self) -> Sequence[sagas.SagaRow]:
+        """Asked for all the time, and mostly there are none."""
+        return super().operations() if self.stage.ask(_UNFINISHED) else []
 
     # ------------------------------------------------------------------------------------------------ moves
 

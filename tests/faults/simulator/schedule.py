@@ -82,12 +82,12 @@ def draw(seed: int) -> list[Event]:
     return [Event(what, numbers.randrange(1 << 16), numbers.randint(1, 9)) for what in numbers.choices(names, weights, k=count)]
 
 
-#: what stands when a schedule begins
-BEGINNINGS = ((), (TWO, ONE), (ONE, TWO, TWO))
+#: what stands when a schedule begins: servers by their sizes; one with two of them has been resized, which nobody has confirmed
+BEGINNINGS: tuple[tuple[tuple[Flavor, ...], ...], ...] = ((), ((TWO,), (ONE,)), ((ONE,), (TWO,), (TWO,)), ((TWO, ONE), (ONE,)))
 
 
-def beginning(seed: int) -> tuple[str, tuple[Flavor, ...]]:
-    """The kind of cards of a seed's hosts, and the sizes of the servers that run on them."""
+def beginning(seed: int) -> tuple[str, tuple[tuple[Flavor, ...], ...]]:
+    """The kind of cards of a seed's hosts, and the servers that run on them."""
     return FRAMEWORKS[seed % len(FRAMEWORKS)], BEGINNINGS[seed // len(FRAMEWORKS) % len(BEGINNINGS)]
 
 
