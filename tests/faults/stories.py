@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import VmState
-from lamina.operations import confirm, create, delete, pause, power, rebuild, reconcile, resize, revert, suspend
+from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, reconcile, resize, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import servers
@@ -120,6 +120,11 @@ def _revert(world: World, server_id: str) -> str:
     return server_id
 
 
+def _live_migrate(world: World, server_id: str) -> str:
+    live_migrate.request(world.plane, CALLER, server_id)
+    return server_id
+
+
 def _ask(request: Callable[[ControlPlane, Caller, str], None]) -> Callable[[World, str], str]:
     def begin(world: World, server_id: str) -> str:
         request(world.plane, CALLER, server_id)
@@ -159,6 +164,9 @@ STORIES: tuple[Story, ...] = (
     Story("resize", _stopped, _resize, "resize a stopped server"),
     Story("resize", _active, _resize_in_place, "resize on one host"),
     Story("resize", _active, _migrate, "cold migrate"),
+    Story("live_migrate", _active, _live_migrate),
+    Story("live_migrate", _paused, _live_migrate, "live-migrate a paused server"),
+    Story("live_migrate", _plain, _live_migrate, "live-migrate a plain server"),
     Story("confirm", _resized, _confirm),
     Story("confirm", _resized_in_place, _confirm, "confirm on one host"),
     Story("revert", _resized, _revert),

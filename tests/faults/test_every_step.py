@@ -19,7 +19,7 @@ from lamina.operations import delete, power, reconcile
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
-from lamina.saga.steps import Change, Effect, Kind, Step
+from lamina.saga.steps import Change, Effect, Kind, Step, StepDidNothing
 from lamina.store import sagas, servers
 from tests.faults.stories import STORIES, Story
 from tests.faults.world import CALLER, FRAMEWORKS, At, Killed, World, die, replaced, with_step
@@ -159,11 +159,16 @@ def undoable(step: Step[ControlPlane, Any]) -> bool:
     return step.undo is not None
 
 
+def turning_back(kind: Kind[ControlPlane, Any], name: str) -> Kind[ControlPlane, Any]:
+    """The kind with one step that fails the first time: after its effect or, where that could not be taken back, by coming to nothing."""
+    return failing(kind, name, "nothing" if irrevocable_by(kind, name) else "after")
+
+
 @pytest.mark.parametrize(("story", "step"), cases(undoable))
 def test_undone_twice(world: World, story: Story, step: str) -> None:
     """Fail at the step after its effect, and take back its effect and those before it twice over."""
     server_id = story.prepare(world)
-    kind = failing(BY_NAME[story.kind], step, "after")
+    kind = turning_back(BY_NAME[story.kind], step)
     for each in kind.steps:
         if isinstance(each, Effect) and each.undo is not None:
             undo = each.undo
@@ -179,7 +184,7 @@ def test_undone_twice(world: World, story: Story, step: str) -> None:
 def test_killed_in_undo(world: World, story: Story, step: str, point: str) -> None:
     server_id = story.prepare(world)
     probe = At(point, step, die)
-    world.begin(replaced(failing(BY_NAME[story.kind], step, "after")), probe=probe)
+    world.begin(replaced(turning_back(BY_NAME[story.kind], step)), probe=probe)
     server_id = the_server(world, run(world, story, server_id))
     assert probe.fired, "the point was never reached"
     world.begin()
@@ -228,7 +233,7 @@ def test_deleted_when_stuck(world: World, story: Story, step: str) -> None:
 
 
 def failing(kind: Kind[ControlPlane, Any], name: str, when: str) -> Kind[ControlPlane, Any]:
-    """The kind with one step that fails the first time, before or after its effect."""
+    """The kind with one step that fails the first time, before or after its effect, or saying that there is none."""
     step = kind.step(name)
     assert step is not None
     failed: list[bool] = []
@@ -239,7 +244,7 @@ def failing(kind: Kind[ControlPlane, Any], name: str, when: str) -> Kind[Control
         if when == "after":
             true_do(*given)
         failed.append(True)
-        raise HypervisorError("injected")
+        raise StepDidNothing("injected") if when == "nothing" else HypervisorError("injected")
 
     true_do = step.do
     if isinstance(step, Change):

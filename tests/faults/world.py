@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.simulated.fleet import parse_fleet
 from lamina.agent.simulated.host import simulated_host
 from lamina.hosts.directory import Compute, Hosts
@@ -117,7 +118,10 @@ class World:
     ) -> ControlPlane:
         """A new control plane, with new agents, on the state that is there; the one before is simply gone."""
         directory = Hosts()
-        self.hosts = {described.name: simulated_host(described, self.state, self.clock) for described in self.fleet.hosts}
+        neighbours: dict[str, SimulatedHypervisor] = {}
+        self.hosts = {
+            described.name: simulated_host(described, self.state, self.clock, neighbours=neighbours) for described in self.fleet.hosts
+        }
         for name, host in self.hosts.items():
             directory.join(name, wrap(host.compute), host.machine.reboot)
         settings = Settings(state=self.state)

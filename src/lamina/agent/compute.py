@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 
 import msgspec
@@ -22,16 +22,17 @@ from lamina.agent.boards import Boards, NoBoards
 from lamina.agent.commands import Command, run
 from lamina.agent.definitions import Definitions
 from lamina.agent.depot import Depot, content_of
-from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, Place, discover, why
+from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
+from lamina.agent.places import is_at, parent_of, place_of, profile_of, report_of, type_of
 from lamina.agent.sysfs import Sysfs
 from lamina.agent.turns import Turns
 from lamina.model import ids
 from lamina.model.clock import Clock
 from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostError
-from lamina.model.gpus import HAVE_SLOTS, Framework, Gpu, GpuSettings, Partitioning, VgpuType
+from lamina.model.gpus import HAVE_SLOTS, Framework, GpuSettings, Partitioning
 from lamina.model.hosts import (
     Call,
     Console,
@@ -40,12 +41,13 @@ from lamina.model.hosts import (
     DomainSpec,
     GpuReport,
     HostReport,
+    Landing,
     PowerAction,
+    Transfer,
     VgpuReport,
     VgpuSpec,
 )
 from lamina.model.ids import PciAddress
-from lamina.model.partitioners import mig
 
 
 class ComputeService:
@@ -174,13 +176,13 @@ class ComputeService:
         for device in found.devices:
             if found.gpu.partitioning is Partitioning.MIG and device.parent == found.gpu.address:
                 # a GPU instance without a vGPU: one of ours that is being made or removed, or somebody else's
-                if (_profile(found.gpu, device.type), device.start) not in instances:
+                if (profile_of(found.gpu, device.type), device.start) not in instances:
                     uuid = ids.foreign_instance_uuid(self._host, device.parent, device.start or 0)
                     reports.append(VgpuReport(uuid, device.parent, device.parent, device.type, ours=False, placement=device.start))
                 continue
             record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
             if record is not None and record.parent == device.parent and self._is(record, device.type_id):
-                reports.append(_report(record, device.start))
+                reports.append(report_of(record, device.start))
             else:
                 uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
                 reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False, placement=device.start))
@@ -213,13 +215,13 @@ class ComputeService:
                 self._journal.put(planned)
                 self._make(gpus, planned)
             self._keep([spec.uuid for spec in specs if spec.uuid in standing])
-            there = standing | {r.uuid: _report(r) for r in planned}
+            there = standing | {r.uuid: report_of(r) for r in planned}
             return tuple(there[spec.uuid] for spec in specs)
 
     def _remove_moved(self, specs: Sequence[VgpuSpec]) -> None:
         """Remove what stands elsewhere, or as something else, under the uuid of a vGPU that shall exist."""
         records = self._journal.records()
-        moved = [r for s in specs if (r := records.get(s.uuid)) is not None and not _is_at(r, s)]
+        moved = [r for s in specs if (r := records.get(s.uuid)) is not None and not is_at(r, s)]
         for record in moved:
             self._must_be_free(record)
             self._remove(record)
@@ -234,10 +236,10 @@ class ComputeService:
         planned = []
         for spec in specs:
             found = gpus[spec.gpu]
-            vgpu_type = _type(found, spec.type)
+            vgpu_type = type_of(found, spec.type)
             placement = spec.placement if found.gpu.partitioning in HAVE_SLOTS else None
             before = records.get(spec.uuid)
-            parent = _parent(found, taken, (before.parent if before is not None else None, spec.parent))
+            parent = parent_of(found, taken, (before.parent if before is not None else None, spec.parent))
             taken.add(parent)
             planned.append(
                 Record(
@@ -250,7 +252,7 @@ class ComputeService:
                     type_id=vgpu_type.id,
                     boot_id=self._hypervisor.boot_id(),
                     placement=placement,
-                    profile=_profile(found.gpu, spec.type) if placement is not None else None,
+                    profile=profile_of(found.gpu, spec.type) if placement is not None else None,
                 )
             )
         return planned
@@ -263,7 +265,7 @@ class ComputeService:
                 if framework.type_id_of(record.uuid, record.parent) is not None:
                     raise DeviceRefused(f"Somebody else has just set up a vGPU on {record.parent}", errno.EBUSY)
                 touched.append(record)
-                framework.create(record.uuid, record.parent, _type(gpus[record.gpu], record.type), _place(record))
+                framework.create(record.uuid, record.parent, type_of(gpus[record.gpu], record.type), place_of(record))
                 if framework.type_id_of(record.uuid, record.parent) != record.type_id:
                     raise DeviceMissing(f"The kernel made no vGPU {record.uuid} on {record.parent} and told no error.")
                 framework.keep(record.uuid, record.parent, record.type_id)
@@ -316,7 +318,7 @@ class ComputeService:
         framework = self._frameworks[record.framework]
         type_id = framework.type_id_of(record.uuid, record.parent)
         if type_id is None or self._is(record, type_id):
-            framework.remove(record.uuid, record.parent, _place(record))
+            framework.remove(record.uuid, record.parent, place_of(record))
 
     # ------------------------------------------------------------------------------------------------ after a boot
 
@@ -359,7 +361,7 @@ class ComputeService:
             found = self._gpu_offering(record.gpu, {record.type})
             record = msgspec.structs.replace(record, boot_id=self._hypervisor.boot_id())
             self._journal.put([record])  # before the device: a VF is ours only if it was written down in this boot
-            framework.create(record.uuid, record.parent, _type(found, record.type), _place(record))
+            framework.create(record.uuid, record.parent, type_of(found, record.type), place_of(record))
             there = framework.type_id_of(record.uuid, record.parent)
         if not self._is(record, there):
             raise DeviceForeign(f"The vGPU {record.uuid} cannot stand on {record.parent} again: another one is there.")
@@ -438,6 +440,25 @@ class ComputeService:
             if content_of(disk) != content:
                 raise HostError(f"The disk of server {server_id} did not arrive as it was sent.")
 
+    def expect_domain(self, call: Call, spec: DomainSpec) -> Landing:
+        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        with self._domain_call(call, spec.server_id):
+            return dataclasses.replace(self._hypervisor.expect(spec, self._devices(spec)), host=self._host)
+
+    def send_domain(self, call: Call, server_id: str, landing: Landing) -> None:
+        """Raises `StaleFence`, `HypervisorError`."""
+        with self._domain_call(call, server_id):
+            self._hypervisor.send(server_id, landing)
+
+    def transfer(self, server_id: str) -> Transfer:
+        """Raises `HypervisorError`."""
+        return self._hypervisor.transfer(server_id)
+
+    def stop_transfer(self, call: Call, server_id: str) -> Transfer:
+        """Raises `StaleFence`, `HypervisorError`."""
+        with self._domain_call(call, server_id):
+            return self._hypervisor.stop_transfer(server_id)
+
     def _at_depot(self) -> Depot:
         if self._depot is None:
             raise HostError(f"Host {self._host} cannot hand disks over to other hosts.")
@@ -456,43 +477,3 @@ class ComputeService:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed`, from any thread, when something here may have changed that nobody asked for."""
         self._hypervisor.watch(changed)
-
-
-def _report(record: Record, seen_at: int | None = None) -> VgpuReport:
-    placement = seen_at if record.placement is None else record.placement
-    return VgpuReport(record.uuid, record.gpu, record.parent, record.type, ours=True, server_id=record.server_id, placement=placement)
-
-
-def _is_at(record: Record, spec: VgpuSpec) -> bool:
-    """Whether what is written down is what shall exist, where it shall."""
-    same_place = None in (record.placement, spec.placement) or record.placement == spec.placement
-    return (record.gpu, record.type) == (spec.gpu, spec.type) and same_place
-
-
-def _place(record: Record) -> Place | None:
-    return Place(record.gpu, record.placement, record.profile) if record.placement is not None else None
-
-
-def _profile(gpu: Gpu, type_name: str | None) -> int | None:
-    """The profile of the GPU instance that a type needs on a GPU in MIG mode."""
-    if gpu.partitioning is not Partitioning.MIG or type_name is None:
-        return None
-    found = mig.profile(gpu, gpu.type_named(type_name))
-    return found.id if found is not None else None
-
-
-def _type(found: Found, name: str) -> VgpuType:
-    try:
-        return found.gpu.type_named(name)
-    except KeyError:
-        raise DeviceRefused(f"GPU {found.gpu.address} does not offer the type {name}", errno.EINVAL) from None
-
-
-def _parent(found: Found, taken: Container[PciAddress], preferred: Iterable[PciAddress | None]) -> PciAddress:
-    """The GPU itself, or a free VF: one of the preferred ones, if one is free."""
-    if found.gpu.virtual_functions is None:
-        return found.gpu.address
-    free = [parent for parent in found.parents if parent not in taken]
-    if not free:
-        raise DeviceRefused(f"GPU {found.gpu.address} has no free virtual function", errno.ENOSPC)
-    return next((parent for parent in preferred if parent in free), free[0])

@@ -13,7 +13,7 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -58,6 +58,11 @@ class ConsoleEntry(msgspec.Struct, forbid_unknown_fields=True):
     listen: str = "127.0.0.1"
 
 
+class MigrationEntry(msgspec.Struct, forbid_unknown_fields=True):
+    address: str | None = None
+    transport: Literal["tls", "tcp"] = "tls"
+
+
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
     host: str | None = None
     libvirt_uri: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "qemu:///system"
@@ -65,6 +70,7 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
     gpus: dict[str, GpuEntry] = {}
     networks: dict[str, NetworkEntry] = {}
     console: ConsoleEntry = msgspec.field(default_factory=ConsoleEntry)
+    migration: MigrationEntry = msgspec.field(default_factory=MigrationEntry)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +94,9 @@ class Configuration:
     networks: tuple[HostNetwork, ...]
     #: address that domains' VNC displays listen on, or None where they have no display
     vnc: str | None
+    #: where other hosts' libvirt reaches this one's for live migration, and how this one's reaches theirs: ``tls`` or ``tcp``
+    migration_address: str = ""
+    migration_transport: str = "tls"
 
 
 def load(path: Path | None, *, host: str | None = None) -> Configuration:
@@ -127,7 +136,11 @@ def parse(text: str, *, named: str = "agent.toml", host: str | None = None) -> C
     networks = tuple(_network(named, name, entry) for name, entry in content.networks.items())
     with _key(f"{named}: console.listen"):
         vnc = _address(content.console.listen) if content.console.vnc else None
-    return Configuration(name, content.libvirt_uri, content.shutdown_grace, settings, networks, vnc)
+    with _key(f"{named}: migration.address"):
+        at = ids.parse_host_name(content.migration.address or name)
+    return Configuration(
+        name, content.libvirt_uri, content.shutdown_grace, settings, networks, vnc, at, content.migration.transport
+    )
 
 
 def _decoded(text: str, named: str) -> dict[str, Any]:

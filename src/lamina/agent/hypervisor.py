@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lamina.model.gpus import Framework
-from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction
+from lamina.model.hosts import Console, DomainReport, DomainSpec, Landing, PowerAction, Transfer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Capacity:
     hypervisor_version: int
     #: names of the networks that a domain can be on
     networks: tuple[str, ...] = ()
+    #: of libvirt itself, in the same form; 0 where there is none
+    libvirt_version: int = 0
 
 
 class Hypervisor(Protocol):
@@ -88,6 +90,29 @@ class Hypervisor(Protocol):
 
         Raises `HypervisorError`, also for a domain that is on, and for none.
         """
+        ...
+
+    def expect(self, spec: DomainSpec, devices: Sequence[Device]) -> Landing:
+        """Have everything ready for a running domain to arrive from another host: defined, shut off, with these devices.
+
+        Raises `HypervisorError`, also where domains with such devices cannot be moved here, and `DeviceMissing`.
+        """
+        ...
+
+    def send(self, server_id: str, landing: Landing) -> None:
+        """Begin to move a running or paused domain to where it is awaited; nothing where one is on its way already.
+
+        It is never on in two places: it runs here until its memory is there, and from then on it is off here, defined still.
+        Raises `HypervisorError`.
+        """
+        ...
+
+    def transfer(self, server_id: str) -> Transfer:
+        """How the move of a domain away from here stands, and what the domain is in here."""
+        ...
+
+    def stop_transfer(self, server_id: str) -> Transfer:
+        """End a move that is under way; it may have come to its end before. Raises `HypervisorError`."""
         ...
 
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lamina.agent.depot import LocalDepot
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
@@ -52,8 +53,9 @@ class Fleet:
     described: fleets.Fleet
 
     def join(self, plane: ControlPlane) -> None:
+        neighbours: dict[str, SimulatedHypervisor] = {}
         for described in self.described.hosts:
-            host = simulated_host(described, plane.settings.state, plane.clock)
+            host = simulated_host(described, plane.settings.state, plane.clock, neighbours=neighbours)
             plane.hosts.join(described.name, host.compute, host.machine.reboot)
             host.compute.on_change(partial(plane.hosts.changed, described.name))
 

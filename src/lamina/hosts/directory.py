@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lamina.model.errors import Conflict, HostUnreachable
-from lamina.model.hosts import Call, Console, DiskContent, DomainReport, DomainSpec, HostReport, PowerAction, VgpuReport, VgpuSpec
+from lamina.model.hosts import (
+    Call,
+    Console,
+    DiskContent,
+    DomainReport,
+    DomainSpec,
+    HostReport,
+    Landing,
+    PowerAction,
+    Transfer,
+    VgpuReport,
+    VgpuSpec,
+)
 
 
 class Compute(Protocol):
@@ -56,6 +68,22 @@ class Compute(Protocol):
 
     def take_disk(self, call: Call, server_id: str, content: DiskContent) -> None:
         """Have what lies in the depot as the server's disk. Raises `HostError`."""
+        ...
+
+    def expect_domain(self, call: Call, spec: DomainSpec) -> Landing:
+        """Have everything ready for a running domain to arrive. Raises `HypervisorError`, `DeviceMissing`."""
+        ...
+
+    def send_domain(self, call: Call, server_id: str, landing: Landing) -> None:
+        """Begin to move a running domain to where it is awaited. Raises `HypervisorError`."""
+        ...
+
+    def transfer(self, server_id: str) -> Transfer:
+        """How the move of a domain away from the host stands, and what the domain is in there. Raises `HypervisorError`."""
+        ...
+
+    def stop_transfer(self, call: Call, server_id: str) -> Transfer:
+        """End a move that is under way. Raises `HypervisorError`."""
         ...
 
     def console_output(self, server_id: str, lines: int | None) -> str:

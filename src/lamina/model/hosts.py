@@ -140,6 +140,38 @@ class DiskContent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Landing:
+    """Where a running domain is awaited: what its host tells the host that sends it.
+
+    ``address`` is where that host's hypervisor is reached, and ``definition`` the domain as it is to be there, in the
+    hypervisor's own words.
+    """
+
+    host: str
+    address: str
+    definition: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Transfer:
+    """How the move of a running domain to another host stands, as the host tells that it leaves.
+
+    ``power_state`` is what the domain is in there; None where there is none. ``why`` tells what ended the last transfer
+    that came to nothing. Figures are bytes.
+    """
+
+    running: bool
+    power_state: PowerState | None
+    why: str | None = None
+    memory_total: int = 0
+    memory_processed: int = 0
+    memory_remaining: int = 0
+    disk_total: int = 0
+    disk_processed: int = 0
+    disk_remaining: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Console:
     """Where a running domain's display is served: ``vnc`` or ``spice``, at an address of its host."""
 

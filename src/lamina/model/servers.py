@@ -47,6 +47,7 @@ class TaskState(enum.StrEnum):
     POWERING_OFF = "powering-off"
     PAUSING = "pausing"
     UNPAUSING = "unpausing"
+    MIGRATING = "migrating"
     SUSPENDING = "suspending"
     RESUMING = "resuming"
     DELETING = "deleting"
@@ -59,6 +60,7 @@ class Action(enum.StrEnum):
     DELETE = "delete"
     RESIZE = "resize"
     MIGRATE = "migrate"
+    LIVE_MIGRATE = "live-migration"
     CONFIRM_RESIZE = "confirmResize"
     REVERT_RESIZE = "revertResize"
     START = "start"
@@ -100,6 +102,7 @@ RULES: dict[Action, Rule] = {
         Rule(Action.DELETE, _ALL, TaskState.DELETING, VmState.DELETED, interrupts=True),
         Rule(Action.RESIZE, _RESTING, TaskState.RESIZE_PREP, VmState.RESIZED),
         Rule(Action.MIGRATE, _RESTING, TaskState.RESIZE_PREP, VmState.RESIZED),
+        Rule(Action.LIVE_MIGRATE, frozenset({VmState.ACTIVE, VmState.PAUSED}), TaskState.MIGRATING, None),
         Rule(Action.CONFIRM_RESIZE, frozenset({VmState.RESIZED}), None, None),
         Rule(Action.REVERT_RESIZE, frozenset({VmState.RESIZED}), TaskState.RESIZE_REVERTING, None),
         Rule(Action.START, frozenset({VmState.STOPPED}), TaskState.POWERING_ON, VmState.ACTIVE),
@@ -130,6 +133,7 @@ _STATUS_BUSY: dict[TaskState, tuple[frozenset[VmState], str]] = {
     TaskState.RESIZE_MIGRATING: (_RESTING, "RESIZE"),
     TaskState.RESIZE_FINISH: (_RESTING, "RESIZE"),
     TaskState.RESIZE_REVERTING: (frozenset({VmState.RESIZED}), "REVERT_RESIZE"),
+    TaskState.MIGRATING: (frozenset({VmState.ACTIVE, VmState.PAUSED}), "MIGRATING"),
     TaskState.REBOOTING: (frozenset({VmState.ACTIVE}), "REBOOT"),
     TaskState.REBUILDING: (_RESTING | {VmState.ERROR}, "REBUILD"),
     TaskState.REBUILD_SPAWNING: (_RESTING | {VmState.ERROR}, "REBUILD"),
@@ -214,7 +218,7 @@ class Server:
 
 
 class MigrationStatus(enum.StrEnum):
-    """Where a resize or a cold migration stands (Nova: the statuses of os-migrations)."""
+    """Where a resize or a migration stands (Nova: the statuses of os-migrations)."""
 
     PRE_MIGRATING = "pre-migrating"
     MIGRATING = "migrating"
@@ -225,6 +229,30 @@ class MigrationStatus(enum.StrEnum):
     REVERTING = "reverting"
     REVERTED = "reverted"
     ERROR = "error"
+    #: of live migrations alone, which nobody confirms
+    ACCEPTED = "accepted"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether such a migration no longer holds anything."""
+        return self in _OVER
+
+
+_OVER = frozenset(
+    {
+        MigrationStatus.CONFIRMED,
+        MigrationStatus.REVERTED,
+        MigrationStatus.ERROR,
+        MigrationStatus.COMPLETED,
+        MigrationStatus.CANCELLED,
+    }
+)
+#: a live migration's type
+LIVE_MIGRATION = "live-migration"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -245,6 +273,8 @@ class Migration:
     user_id: str
     created_at: float
     updated_at: float
+    #: of a live migration: bytes of memory and disk, by the names that the Compute API has for them
+    progress: dict[str, int] | None = None
 
 
 def transition_table() -> list[dict[str, Any]]:

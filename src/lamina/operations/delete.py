@@ -32,7 +32,7 @@ class Params:
 DeleteWork = Work[ControlPlane, Params]
 
 #: migrations in these states no longer hold anything
-_OVER = (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)
+_OVER = tuple(status for status in MigrationStatus if status.is_over)
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.operations import confirm, create, delete, pause, power, rebuild, resize, restore, revert, suspend
+from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, resize, restore, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
 
@@ -14,6 +14,7 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     resize.KIND,
     confirm.KIND,
     revert.KIND,
+    live_migrate.KIND,
     pause.KIND,
     power.KIND,
     rebuild.KIND,

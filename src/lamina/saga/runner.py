@@ -22,7 +22,7 @@ from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
 from lamina.saga import recovery
 from lamina.saga.log import CorruptLog, Do, Entry, Event, Finish, State, Undo, next_move, unwinding
-from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, Work
+from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, StepDidNothing, Work
 from lamina.store import sagas
 from lamina.store.database import Database
 
@@ -41,7 +41,7 @@ WORKERS = 32
 
 
 class Cancelled(Conflict):
-    """Somebody asked the operation to turn back (the server is being deleted)."""
+    """Somebody asked the operation to turn back: the server is being deleted, or the operation was aborted."""
 
     code = "lamina.saga.cancelled"
 
@@ -306,7 +306,7 @@ class _Turn(Generic[D]):
     def do(self, name: str) -> bool:
         step = self._step(name)
         if self._row.cancelled and not self._committed(name):
-            return self._fail(name, Cancelled("the operation was interrupted by a deletion"))
+            return self._fail(name, Cancelled("The operation was asked to turn back."))
         try:
             ended = self._change(step) if isinstance(step, Change) else self._effect(step)
         except sagas.LostLease:
@@ -315,7 +315,7 @@ class _Turn(Generic[D]):
             if self._left_to_the_next(error):
                 return False
             self._tell(name, error)
-            if self._committed(name):
+            if self._committed(name, itself=not isinstance(error, StepDidNothing)):
                 return self.stick(SagaError.of(error, name, self._work.host))
             return self._fail(name, error)
         return self._logged(name, ended)
@@ -455,10 +455,9 @@ class _Turn(Generic[D]):
         """
         return self._runner._stopping.is_set() and isinstance(error, (HostUnreachable, Unavailable))
 
-    def _committed(self, name: str) -> bool:
-        """Whether the saga may have passed a step that cannot be taken back."""
-        position = self._row.steps.index(name)
-        steps = [self._kind.step(s) for s in self._row.steps[: position + 1]]
+    def _committed(self, name: str, *, itself: bool = True) -> bool:
+        """Whether the saga may have passed a step that cannot be taken back, up to this one, and this `itself`."""
+        steps = [self._kind.step(s) for s in self._row.steps[: self._row.steps.index(name) + itself]]
         return any(isinstance(s, Effect) and s.irrevocable for s in steps)
 
     def _step(self, name: str) -> Step[D, Any]:

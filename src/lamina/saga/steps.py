@@ -17,6 +17,13 @@ from lamina.model import decoding
 from lamina.model.errors import LaminaError
 from lamina.model.hosts import Call, Fence
 
+
+class StepDidNothing(LaminaError):
+    """Raised by an irrevocable step that knows that nothing of it has happened, and nothing will: the saga may still turn back."""
+
+    code = "lamina.saga.step_did_nothing"
+
+
 D = TypeVar("D")
 P = TypeVar("P")
 R = TypeVar("R")
@@ -38,7 +45,8 @@ class Effect(Generic[D, P, R]):
 
     ``then(work, tx, output)`` records what is true afterwards; ``undone(work, tx, seen)`` records what is true after
     ``undo``, of which ``seen`` is what it returned.
-    Before an ``irrevocable`` step the saga may turn back; once it may have begun, the saga only goes forward.
+    Before an ``irrevocable`` step the saga may turn back; once it may have begun, the saga only goes forward, unless the
+    step says for certain, by `StepDidNothing`, that it came to nothing.
     """
 
     name: str

@@ -39,6 +39,8 @@ class Wanted:
     aggregates: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     #: its group, and where the others of it are
     company: Company | None = None
+    #: hosts where it cannot be for a reason of its own -> the reason
+    unfit: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 Filter = Callable[[HostState, Wanted], str | None]
@@ -50,6 +52,10 @@ def asked_host(host: HostState, wanted: Wanted) -> str | None:
 
 def not_excluded(host: HostState, wanted: Wanted) -> str | None:
     return "excluded: tried already, or to be left" if host.name in wanted.excluded else None
+
+
+def fit(host: HostState, wanted: Wanted) -> str | None:
+    return wanted.unfit.get(host.name)
 
 
 def service_up(host: HostState, _wanted: Wanted) -> str | None:
@@ -79,7 +85,7 @@ def company(host: HostState, wanted: Wanted) -> str | None:
 
 
 #: in this order; the first that says no gives the reason
-FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, service_up, service_enabled, zone, networks, aggregates, company)
+FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, fit, service_up, service_enabled, zone, networks, aggregates, company)
 
 
 def why_not(host: HostState, wanted: Wanted) -> str | None:

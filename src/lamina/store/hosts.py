@@ -208,8 +208,8 @@ def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
 
 
 def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Vgpu]:
-    """vGPUs that meet every condition on `tables.vgpus`, in a stable order."""
-    query = sa.select(vgpus).where(*conditions).order_by(vgpus.c.host, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
+    """vGPUs that meet every condition on `tables.vgpus`, in an order in which a server's are of the same types on every host."""
+    query = sa.select(vgpus).where(*conditions).order_by(vgpus.c.host, vgpus.c.type, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
     return [_vgpu(row) for row in tx.execute(query)]
 
 

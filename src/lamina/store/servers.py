@@ -147,7 +147,7 @@ def on_host(tx: sa.Connection, host: str) -> list[Server]:
 
 def _touches(host: str) -> sa.ColumnElement[bool]:
     """Whether a server is on a host, or on its way there or away."""
-    over = [str(s) for s in (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)]
+    over = [str(status) for status in MigrationStatus if status.is_over]
     here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
     moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.not_in(over))
     return servers.c.deleted_at.is_(None) & ((servers.c.host == host) | moving)

@@ -409,7 +409,7 @@ migrations = Table(
     #: also the consumer that holds the source's allocation
     Column("id", sa.String(36), nullable=False, unique=True),
     Column("server_id", sa.String(36), nullable=False, index=True),
-    #: resize or migration
+    #: resize, migration or live-migration
     Column("type", sa.String(16), nullable=False),
     Column("status", sa.String(32), nullable=False),
     Column("source_host", sa.String(255), nullable=False),
@@ -422,6 +422,8 @@ migrations = Table(
     Column("user_id", sa.String(64), nullable=False),
     Column("created_at", sa.Float, nullable=False),
     Column("updated_at", sa.Float, nullable=False),
+    #: of a live migration: bytes by what they are of
+    Column("progress", sa.JSON),
 )
 images = Table(
     "images",

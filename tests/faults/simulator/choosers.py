@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
-from lamina.operations import confirm, create, delete, pause, power, rebuild, resize, revert, suspend
+from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, resize, revert, suspend
 from tests.faults.simulator.scene import Scene
 from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
 
@@ -73,6 +73,12 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("delete", lambda scene, server, _: delete.request(scene.plane, CALLER, server.id), frozenset(VmState) - {VmState.DELETED}, 2),
     Chooser("resize", _resize, _RESTING, 3),
     Chooser("resize", _migrate, _RESTING, 1),
+    Chooser(
+        "live_migrate",
+        lambda scene, server, _: live_migrate.request(scene.plane, CALLER, server.id),
+        frozenset({VmState.ACTIVE, VmState.PAUSED}),
+        3,
+    ),
     Chooser("confirm", lambda scene, server, _: confirm.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
     Chooser("revert", lambda scene, server, _: revert.request(scene.plane, CALLER, server.id), frozenset({VmState.RESIZED}), 2),
     Chooser("power", _power, _RESTING | {VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}, 2),

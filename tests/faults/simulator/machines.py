@@ -15,11 +15,10 @@ import msgspec
 
 from lamina.agent.compute import ComputeService
 from lamina.agent.depot import LocalDepot
-from lamina.agent.hypervisor import Capacity
-from lamina.agent.hypervisors.simulated import SimulatedHypervisor
+from lamina.agent.hypervisors.simulated import Cable, SimulatedHypervisor
 from lamina.agent.journal import Journal
 from lamina.agent.simulated.fleet import FleetHost
-from lamina.agent.simulated.host import VERSION
+from lamina.agent.simulated.host import capacity_of
 from lamina.agent.simulated.kernel import SimulatedKernel
 from lamina.agent.simulated.machine import Machine, MachineState
 from lamina.agent.simulated.nvidia_smi import NvidiaSmi
@@ -72,7 +71,7 @@ def replace_in_memory(path: Any, content: bytes) -> None:
 
 
 #: what changes a domain, and what only looks at one is not among
-_CHANGES = frozenset({"ensure", "set_power", "suspend", "resume", "renew_disk", "remove"})
+_CHANGES = frozenset({"ensure", "set_power", "suspend", "resume", "renew_disk", "expect", "send", "stop_transfer", "remove"})
 
 
 class TroubledHypervisor(SimulatedHypervisor):
@@ -95,7 +94,9 @@ class TroubledHypervisor(SimulatedHypervisor):
 class Site:
     """One host: its machine, its kernel, and the compute service that lives there now."""
 
-    def __init__(self, described: FleetHost, state: Path, clock: Clock, trouble: Trouble) -> None:
+    def __init__(
+        self, described: FleetHost, state: Path, clock: Clock, trouble: Trouble, neighbours: dict[str, SimulatedHypervisor]
+    ) -> None:
         self.name = described.name
         self.trouble = trouble
         self.life = 0
@@ -105,8 +106,8 @@ class Site:
         self.kernel = SimulatedKernel(described.cards, self.machine)
         self.kernel.before_write = lambda path, text: self._write("write-before")
         self.kernel.after_write = lambda path, text: self._write("write-after")
-        capacity = Capacity(described.vcpus, described.memory_mb, described.disk_gb, "simulated", VERSION, described.networks)
-        self.hypervisor = TroubledHypervisor(self.machine, capacity)
+        self.hypervisor = TroubledHypervisor(self.machine, capacity_of(described), Cable(neighbours, clock, described.migration_seconds))
+        neighbours[described.name] = self.hypervisor
         self.hypervisor.site = self
         #: what others have made: handle -> the kernel's id of its type
         self.foreign: dict[str, str] = {}
@@ -156,7 +157,7 @@ class Site:
 
 
 #: calls that change nothing; all others may be lost, doubled or late
-_LOOKS = frozenset({"report", "console", "console_output"})
+_LOOKS = frozenset({"report", "transfer", "console", "console_output"})
 
 
 class Line:

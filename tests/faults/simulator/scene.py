@@ -21,6 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.agent import journal
+from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.simulated.fleet import Fleet, parse_fleet
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
@@ -162,7 +163,8 @@ class Scene(World):
         self.squeezed = False
         beginning = f"{framework} {[[flavor.name for flavor in sizes] for sizes in standing]}"
         kept = stage.put_back(beginning)
-        self.sites = {host.name: Site(host, self.state, self.clock, self.trouble) for host in self.fleet.hosts}
+        neighbours: dict[str, SimulatedHypervisor] = {}
+        self.sites = {host.name: Site(host, self.state, self.clock, self.trouble, neighbours) for host in self.fleet.hosts}
         self.hosts = self.sites  # type: ignore[assignment]
         self.lines = {name: Line(site, self.late) for name, site in self.sites.items()}
         if kept is None:

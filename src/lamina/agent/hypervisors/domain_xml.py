@@ -131,6 +131,72 @@ def hostdevs(xml: str) -> dict[str, str]:
     return {handle: _written(element) for element in _root(xml).findall("devices/hostdev") for handle in _handles(element)}
 
 
+def own_disks(xml: str) -> list[str]:
+    """What the guest's writable disks are called, which no two hosts share. Raises `HypervisorError`."""
+    disks = [disk for disk in _root(xml).findall("devices/disk") if disk.find("readonly") is None]
+    return [target.get("dev", "") for disk in disks for target in disk.findall("target")]
+
+
+def moved(here: str, there: str) -> str:
+    """A domain's XML `here` with all that is its host's taken from the definition that awaits it `there`.
+
+    What the guest sees, PCI addresses among it, stays; its vGPUs, disks and interfaces become those of the other host, each in
+    the place of its counterpart. Raises `HypervisorError` where one has none.
+    """
+    domain, awaited = _root(here), _root(there)
+    _take(domain, awaited, "metadata")
+    _take(domain, awaited, "numatune")
+    vcpu, wanted = domain.find("vcpu"), awaited.find("vcpu")
+    if vcpu is not None and wanted is not None:
+        vcpu.attrib.pop("cpuset", None)
+        vcpu.attrib |= {name: value for name, value in wanted.attrib.items() if name == "cpuset"}
+    for path, key, attribute in _COUNTERPARTS:
+        others = {each.get(attribute): parent for parent in awaited.findall(path) for each in parent.findall(key)}
+        for element in domain.findall(path):
+            name = next((each.get(attribute) for each in element.findall(key)), None)
+            if path == "devices/hostdev" and not (name or "").startswith("ua-vgpu-"):
+                raise HypervisorError("The domain has a device of its host that is no vGPU, and cannot leave with it.")
+            if name not in others:
+                raise HypervisorError(f"The domain's {element.tag} {name} has no counterpart where it is awaited.")
+            element.set("type", others[name].get("type", ""))
+            _take(element, others[name], "source")
+    for serial in awaited.findall("devices/serial"):  # libvirt shows the serial port a second time, as the console
+        for console in domain.findall("devices/console"):
+            _take(console, serial, "source")
+    _take_display(domain, awaited)
+    return _written(domain)
+
+
+def _take_display(domain: Element, awaited: Element) -> None:
+    """Where it listens. Having one or not is the guest's own."""
+    shown, wanted = domain.find("devices/graphics"), awaited.find("devices/graphics")
+    if (shown is None) != (wanted is None):
+        raise HypervisorError("One of the two hosts gives its domains a display and the other does not.")
+    if shown is not None and wanted is not None:
+        shown.set("listen", wanted.get("listen", "127.0.0.1"))
+        _take(shown, wanted, "listen")
+
+
+#: path of a device -> what tells it from others of its kind
+_COUNTERPARTS = (
+    ("devices/hostdev", "alias", "name"),
+    ("devices/interface", "mac", "address"),
+    ("devices/disk", "target", "dev"),
+    ("devices/serial", "target", "port"),
+)
+
+
+def _take(element: Element, other: Element, name: str) -> None:
+    """Have the other's child of this name in the place of one's own."""
+    children = list(element)
+    place = next((number for number, child in enumerate(children) if child.tag == name), len(children))
+    for child in element.findall(name):
+        element.remove(child)
+    found = other.find(name)
+    if found is not None:
+        element.insert(place, found)
+
+
 def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
     ET.SubElement(parent, "controller", type="usb", model="none")
     if frame.disk is not None:

@@ -8,6 +8,7 @@ replaced, the domain runs or is started.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +24,13 @@ from lamina.agent.hypervisors import config_drive, domain_xml
 from lamina.agent.hypervisors.disks import GIB, Disks
 from lamina.agent.hypervisors.domain_xml import Described, Frame
 from lamina.agent.hypervisors.libvirt_connection import Connection, said
+from lamina.agent.hypervisors.libvirt_moves import Moves
 from lamina.agent.images import Images
 from lamina.agent.sysfs import LocalSysfs, Sysfs
+from lamina.model import live_migration
 from lamina.model.clock import Clock
 from lamina.model.errors import DeviceMissing, HypervisorError
-from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, PowerState
+from lamina.model.hosts import Console, DomainReport, DomainSpec, Landing, PowerAction, PowerState, Transfer
 
 #: seconds that a start may take: with VFIO all of a guest's memory is pinned first
 START = 300.0
@@ -65,6 +68,7 @@ class LibvirtHypervisor:
         self._sysfs = sysfs or LocalSysfs()
         self._connection = Connection(known.libvirt_uri)
         self._disks = Disks(state, images)
+        self._moves = Moves(self._connection, known.migration_transport)
 
     # ------------------------------------------------------------------------------------------------ the host
 
@@ -73,10 +77,12 @@ class LibvirtHypervisor:
 
     def capacity(self) -> Capacity:
         """Raises `HostUnreachable` where libvirt does not answer."""
-        (_, memory_mb, cpus, *_), version = self._connection.ask("tell of its host", lambda c: (c.getInfo(), c.getVersion()))
+        (_, memory_mb, cpus, *_), version, own = self._connection.ask(
+            "tell of its host", lambda c: (c.getInfo(), c.getVersion(), c.getLibVersion())
+        )
         disk = os.statvfs(self._state)
         networks = tuple(sorted(self._networks()))
-        return Capacity(cpus, memory_mb, disk.f_blocks * disk.f_frsize // GIB, "QEMU", version, networks)
+        return Capacity(cpus, memory_mb, disk.f_blocks * disk.f_frsize // GIB, "QEMU", version, networks, own)
 
     def _networks(self) -> dict[str, tuple[str, str]]:
         """Those of the settings that are there now: name -> (kind of the interface, the host's name for it)."""
@@ -338,6 +344,38 @@ class LibvirtHypervisor:
     def _attach(self, domain: Domain, xml: str, device: Device) -> None:
         what = f"give a domain its vGPU {device.uuid} again"
         self._connection.ask(what, lambda _: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE), START)
+
+    # ------------------------------------------------------------------------------------------------ to another host
+
+    def expect(self, spec: DomainSpec, devices: Sequence[Device]) -> Landing:
+        self._must_move(bool(devices))
+        self.ensure(dataclasses.replace(spec, running=False), devices)
+        definition = domain_xml.definition(spec, devices, self._frame(spec, devices))
+        return Landing("", self._known.migration_address, definition)
+
+    def _must_move(self, vgpus: bool) -> None:
+        known = self.capacity()
+        reason = live_migration.why_not(hypervisor=known.hypervisor_version, libvirt=known.libvirt_version, vgpus=vgpus)
+        if reason is not None:
+            raise HypervisorError(f"This host takes no part in live migration: {reason}.")
+
+    def send(self, server_id: str, landing: Landing) -> None:
+        domain, described = self._ours(server_id)
+        self._must_move(bool(described.vgpus))
+        if self._power(domain).is_off:
+            raise HypervisorError(f"The domain of server {server_id} is not running.")
+        self._moves.begin(server_id, domain, landing)
+
+    def transfer(self, server_id: str) -> Transfer:
+        found = self._find(server_id)
+        if found is None:
+            return Transfer(False, None)
+        return self._moves.look(server_id, found[0], lambda: self._power(found[0]))
+
+    def stop_transfer(self, server_id: str) -> Transfer:
+        domain, _ = self._ours(server_id)
+        self._moves.stop(server_id, domain)
+        return self.transfer(server_id)
 
     def _shut_down(self, domain: Domain) -> None:
         """Let the guest do it, for as long as the settings allow."""

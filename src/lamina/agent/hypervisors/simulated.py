@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lamina.agent.hypervisor import Capacity, Device
 from lamina.agent.simulated.machine import Machine, MachineDomain
-from lamina.model import ids
+from lamina.model import ids, live_migration
+from lamina.model.clock import Clock, SystemClock
 from lamina.model.errors import DeviceMissing, HypervisorError
-from lamina.model.hosts import Console, DomainReport, DomainSpec, PowerAction, PowerState
+from lamina.model.hosts import Console, DomainReport, DomainSpec, Landing, PowerAction, PowerState, Transfer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cable:
+    """What a simulated hypervisor reaches others of its process by, and how slow it is.
+
+    ``ends`` is shared by all of them: name of the host -> its hypervisor. ``seconds`` is what moving a domain away takes.
+    """
+
+    ends: dict[str, SimulatedHypervisor] = dataclasses.field(default_factory=dict)
+    clock: Clock = dataclasses.field(default_factory=SystemClock)
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Move:
+    landing: Landing
+    started_at: float
 
 
 class SimulatedHypervisor:
     """The `Hypervisor` port on a `Machine`."""
 
-    def __init__(self, machine: Machine, capacity: Capacity) -> None:
+    def __init__(self, machine: Machine, capacity: Capacity, cable: Cable | None = None) -> None:
         self._machine = machine
         self._capacity = capacity
+        self._cable = cable or Cable()
+        #: domains on their way to other hosts, and why the last move of one came to nothing
+        self._moves: dict[str, _Move] = {}
+        self._came_to_nothing: dict[str, str] = {}
+        machine.rebooted.append(self._moves.clear)
 
     def boot_id(self) -> str:
         return self._machine.state.boot_id
@@ -108,6 +133,77 @@ class SimulatedHypervisor:
                 self._machine.state.disks.pop(server_id, None)
                 self._machine.save()
 
+    def expect(self, spec: DomainSpec, devices: Sequence[Device]) -> Landing:
+        self._must_move(bool(devices))
+        self.ensure(dataclasses.replace(spec, running=False), devices)
+        with self._machine.lock:
+            self._must_be_startable(self._machine.state.domains[spec.server_id])
+        return Landing("", "", "")
+
+    def _must_move(self, vgpus: bool) -> None:
+        capacity = self._capacity
+        reason = live_migration.why_not(hypervisor=capacity.hypervisor_version, libvirt=capacity.libvirt_version, vgpus=vgpus)
+        if reason is not None:
+            raise HypervisorError(f"This host takes no part in live migration: {reason}.")
+
+    def send(self, server_id: str, landing: Landing) -> None:
+        with self._machine.lock:
+            domain = self._ours(server_id)
+            self._must_move(bool(domain.devices))
+            self._must_be_on(domain)
+            if landing.host not in self._cable.ends:
+                raise HypervisorError(f"The host {landing.host} cannot be reached from here.")
+            self._came_to_nothing.pop(server_id, None)
+            self._moves.setdefault(server_id, _Move(landing, self._cable.clock.now()))
+
+    def transfer(self, server_id: str) -> Transfer:
+        move = self._moves.get(server_id)
+        if move is not None and self._cable.clock.now() >= move.started_at + self._cable.seconds:
+            self._moves.pop(server_id, None)
+            try:
+                self._hand_over(server_id, self._cable.ends[move.landing.host])
+            except (HypervisorError, DeviceMissing) as error:
+                self._came_to_nothing[server_id] = error.message
+        return self._transfer(server_id)
+
+    def _transfer(self, server_id: str) -> Transfer:
+        with self._machine.lock:
+            domain = self._machine.state.domains.get(server_id)
+            if domain is None:
+                return Transfer(False, None, self._came_to_nothing.get(server_id))
+            running, total = server_id in self._moves, domain.memory_mb << 20
+            gone = 0 if not running else self._gone(server_id, total)
+            why = self._came_to_nothing.get(server_id)
+            return Transfer(running, domain.power_state, why, memory_total=total, memory_processed=gone, memory_remaining=total - gone)
+
+    def _gone(self, server_id: str, total: int) -> int:
+        """Bytes that are there by now."""
+        spent = self._cable.clock.now() - self._moves[server_id].started_at
+        return int(total * min(1.0, spent / self._cable.seconds)) if self._cable.seconds else total
+
+    def stop_transfer(self, server_id: str) -> Transfer:
+        if self._moves.pop(server_id, None) is not None:
+            self._came_to_nothing[server_id] = "it was stopped"
+        return self._transfer(server_id)
+
+    def _hand_over(self, server_id: str, target: SimulatedHypervisor) -> None:
+        """As libvirt does it: halted here, then on there, then gone here; so that never two run."""
+        first, second = sorted((self._machine, target._machine), key=id)
+        with first.lock, second.lock:
+            domain = self._ours(server_id)
+            self._must_be_on(domain)
+            awaited = target._ours(server_id)
+            target._must_be_startable(awaited)
+            before = domain.power_state
+            domain.power_state = PowerState.PAUSED
+            self._machine.save()
+            awaited.power_state = before
+            if server_id in self._machine.state.disks:
+                target._machine.state.disks[server_id] = self._machine.state.disks[server_id]
+            target._machine.save()
+            domain.power_state = PowerState.SHUTDOWN
+            self._machine.save()
+
     def renew_disk(self, spec: DomainSpec) -> None:
         with self._machine.lock:
             if not self._ours(spec.server_id).power_state.is_off:
@@ -171,6 +267,11 @@ class SimulatedHypervisor:
         if not domain.power_state.is_off:
             domain.power_state = PowerState.RUNNING
             return
+        self._must_be_startable(domain)
+        domain.power_state = PowerState.RUNNING
+
+    def _must_be_startable(self, domain: MachineDomain) -> None:
+        """For a domain that is off."""
         for uuid, handle in domain.devices.items():
             if handle not in self._machine.state.mdevs and handle not in self._machine.state.vf_types:
                 self._machine.save()
@@ -178,7 +279,6 @@ class SimulatedHypervisor:
             if self._machine.holds(handle):
                 self._machine.save()
                 raise HypervisorError(f"The domain {domain.name} cannot start: another domain holds its vGPU {uuid}.")
-        domain.power_state = PowerState.RUNNING
 
     @staticmethod
     def _report(uuid: str, domain: MachineDomain) -> DomainReport:

@@ -57,6 +57,10 @@ class HostEntry(msgspec.Struct, forbid_unknown_fields=True):
     disk_gb: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
     gpus: list[GpuEntry] = []
     networks: list[Name] = []
+    #: of the hypervisor that the host has
+    hypervisor_version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\Z")] = "9.0.0"
+    #: what moving a running domain to another host takes
+    migration_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
 
 
@@ -75,6 +79,9 @@ class FleetHost:
     cards: tuple[Card, ...]
     settings: dict[PciAddress, GpuSettings]
     networks: tuple[str, ...] = ()
+    #: major * 1000000 + minor * 1000 + release
+    hypervisor_version: int = 9_000_000
+    migration_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +128,10 @@ def parse_fleet(text: str) -> Fleet:
                 raise BadRequest(f"{where}.name: there are two hosts {name!r}")
             names.add(name)
             size = (described.vcpus, described.memory_mb, described.disk_gb)
-            hosts.append(FleetHost(name, *size, cards, settings, tuple(described.networks)))
+            major, minor, release = map(int, described.hypervisor_version.split("."))
+            version = major * 1_000_000 + minor * 1000 + release
+            on = tuple(described.networks)
+            hosts.append(FleetHost(name, *size, cards, settings, on, version, described.migration_seconds))
     return Fleet(tuple(hosts))
 
 

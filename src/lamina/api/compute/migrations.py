@@ -6,11 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.api.compute.answers import MICROSECOND, MOST, links, next_link, page_limit, parse_moment, precise_moment
-from lamina.api.compute.servers import find
+from lamina.api.compute.answers import MICROSECOND, MOST, links, next_link, page_limit, parse_moment, precise_moment, read
+from lamina.api.compute.servers import find, must_be_unlocked
 from lamina.api.routing import ADMIN, Reply, Request, Route, Version
-from lamina.model.errors import NotFound
-from lamina.model.servers import Migration, MigrationStatus
+from lamina.model.errors import BadRequest, InvalidState, NotFound, NotImplementedHere
+from lamina.model.servers import LIVE_MIGRATION, Migration, MigrationStatus
+from lamina.operations import live_migrate
 from lamina.store import servers as store
 from lamina.store.tables import migrations
 
@@ -25,8 +26,11 @@ _FILTERS: dict[str, sa.Column[Any]] = {
     "source_compute": migrations.c.source_host,
 }
 _FILTERS_BY_OWNER: dict[str, sa.Column[Any]] = {"user_id": migrations.c.user_id, "project_id": migrations.c.project_id}
-#: what a migration that still moves is in
-_MOVING = (MigrationStatus.PRE_MIGRATING, MigrationStatus.MIGRATING, MigrationStatus.POST_MIGRATING)
+#: what a live migration that is under way is in
+_MOVING = tuple(status for status in MigrationStatus if not status.is_over)
+#: from when on one can be forced and aborted, and from when on before it has begun to move
+FORCE, ABORT, ABORT_EARLY = Version(2, 22), Version(2, 24), Version(2, 65)
+_EARLY = (MigrationStatus.ACCEPTED, MigrationStatus.PREPARING)
 
 
 def _view(request: Request, migration: Migration) -> dict[str, Any]:
@@ -78,20 +82,51 @@ def index(request: Request) -> Reply:
 def _moving(request: Request) -> list[Migration]:
     with request.plane.db.read() as tx:
         server = find(tx, request)
-        return store.migrations_page(tx, [migrations.c.server_id == server.id, migrations.c.status.in_(_MOVING)])
+        live = [migrations.c.type == LIVE_MIGRATION, migrations.c.status.in_(_MOVING)]
+        return store.migrations_page(tx, [migrations.c.server_id == server.id, *live])
 
 
 def of_server(request: Request) -> Reply:
-    """Those that are under way."""
+    """The live migrations that are under way."""
     return Reply(200, {"migrations": [_server_view(request, m) for m in _moving(request)]})
 
 
-def show(request: Request) -> Reply:
+def _asked_for(request: Request) -> Migration:
     wanted = request.path["migration"]
     for migration in _moving(request):
         if wanted in (str(migration.seq), migration.id):
-            return Reply(200, {"migration": _server_view(request, migration)})
-    raise NotFound(f"In-progress migration {wanted[:80]} is not found for server {request.path['server'][:80]}.")
+            return migration
+    raise NotFound(f"In-progress live migration {wanted[:80]} is not found for server {request.path['server'][:80]}.")
+
+
+def show(request: Request) -> Reply:
+    return Reply(200, {"migration": _server_view(request, _asked_for(request))})
+
+
+def abort(request: Request) -> Reply:
+    """Raises `NotFound`, `BadRequest`, `Conflict`."""
+    migration = _of_unlocked(request)
+    if migration.status is MigrationStatus.POST_MIGRATING or (migration.status in _EARLY and request.version < ABORT_EARLY):
+        raise BadRequest(f"Migration {migration.seq} of instance {migration.server_id} is {migration.status}: it cannot be aborted now.")
+    try:
+        live_migrate.abort(request.plane, migration)
+    except InvalidState as error:
+        raise BadRequest(error.message) from error
+    return Reply(202)
+
+
+def act(request: Request) -> Reply:
+    """Raises `NotFound`, `BadRequest`, `NotImplementedHere`."""
+    _of_unlocked(request)
+    if read(request, dict[str, Any]) != {"force_complete": None}:
+        raise BadRequest("The one action on a migration is force_complete, which takes null.")
+    raise NotImplementedHere("A live migration cannot be forced to its end here: it ends by itself, or is aborted.")
+
+
+def _of_unlocked(request: Request) -> Migration:
+    with request.plane.db.read() as tx:
+        must_be_unlocked(request, find(tx, request))
+    return _asked_for(request)
 
 
 def _server_view(request: Request, migration: Migration) -> dict[str, Any]:
@@ -100,11 +135,21 @@ def _server_view(request: Request, migration: Migration) -> dict[str, Any]:
         shown.pop(name, None)
     figures = ("memory_total_bytes", "memory_processed_bytes", "memory_remaining_bytes")
     disks = ("disk_total_bytes", "disk_processed_bytes", "disk_remaining_bytes")
-    return shown | {"server_uuid": migration.server_id} | dict.fromkeys((*figures, *disks))
+    known = migration.progress or {}
+    return shown | {"server_uuid": migration.server_id} | {name: known.get(name) for name in (*figures, *disks)}
 
 
 ROUTES = (
     Route("GET", "/os-migrations", index, "os_compute_api:os-migrations:index", ADMIN),
     Route("GET", "/servers/{server}/migrations", of_server, "os_compute_api:servers:migrations:index", ADMIN, since=WITH_LINKS),
     Route("GET", "/servers/{server}/migrations/{migration}", show, "os_compute_api:servers:migrations:show", ADMIN, since=WITH_LINKS),
+    Route("DELETE", "/servers/{server}/migrations/{migration}", abort, "os_compute_api:servers:migrations:delete", ADMIN, since=ABORT),
+    Route(
+        "POST",
+        "/servers/{server}/migrations/{migration}/action",
+        act,
+        "os_compute_api:servers:migrations:force_complete",
+        ADMIN,
+        since=FORCE,
+    ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute import server_consoles, server_rebuilds
+from lamina.api.compute import server_consoles, server_live_migrations, server_rebuilds
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
@@ -170,6 +170,9 @@ ACTIONS: dict[str, ServerAction] = {
     "confirmResize": ServerAction(_confirm),
     "revertResize": ServerAction(_revert),
     "migrate": ServerAction(_migrate, admin_rule="os_compute_api:os-migrate-server:migrate"),
+    "os-migrateLive": ServerAction(
+        server_live_migrations.live_migrate, admin_rule="os_compute_api:os-migrate-server:migrate_live"
+    ),
     "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
     "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
     "pause": ServerAction(_begins(pause.pause, "pause")),
@@ -187,7 +190,7 @@ ACTIONS: dict[str, ServerAction] = {
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
-    | {"injectNetworkInfo", "os-migrateLive", "os-resetState", "removeFixedIp", "removeFloatingIp"}
+    | {"injectNetworkInfo", "os-resetState", "removeFixedIp", "removeFloatingIp"}
     | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "shelve", "shelveOffload", "trigger_crash_dump"}
     | {"unrescue", "unshelve"}
 )
