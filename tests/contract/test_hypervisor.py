@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lamina.agent.simulated.machine import MachineDomain
 from lamina.model import ids
 from lamina.model.errors import DeviceMissing, HypervisorError
 from lamina.model.gpus import Framework
-from lamina.model.hosts import DomainSpec, Nic, PowerAction, PowerState
+from lamina.model.hosts import DomainSpec, Landing, Nic, PowerAction, PowerState, Transfer
 from tests.contract.libvirt_bench import on_libvirt
 from tests.contract.machines import FIRST, REAL, SECOND, TestMachine, real_machine, standing, switched_on
 
@@ -209,6 +210,36 @@ def test_a_suspended_domain_can_be_removed(bench: Bench) -> None:
         bench.hypervisor.suspend(spec.server_id)
     with pytest.raises(HypervisorError, match="There is no domain of server"):
         bench.hypervisor.resume(spec, [])
+
+
+def test_a_domain_is_awaited(bench: Bench) -> None:
+    """What arrives is not made here: it is off until then, and cannot be sent on."""
+    spec = domain()
+    for _ in range(2):
+        bench.hypervisor.expect(spec, [])
+        (there,) = bench.hypervisor.domains()
+        assert (there.server_id, there.power_state) == (spec.server_id, PowerState.SHUTDOWN)
+    assert bench.hypervisor.transfer(spec.server_id).power_state is PowerState.SHUTDOWN
+    with pytest.raises(HypervisorError, match="not running"):
+        bench.hypervisor.send(spec.server_id, Landing("nowhere", "nowhere.invalid", ""))
+    assert bench.hypervisor.transfer(ids.new_uuid()) == bench.hypervisor.stop_transfer(ids.new_uuid()) == Transfer(False, None)
+
+
+def test_a_move_that_comes_to_nothing_leaves_the_domain_running(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain()
+    landing = dataclasses.replace(bench.hypervisor.expect(spec, []), host="nowhere", address="nowhere.invalid")
+    bench.hypervisor.ensure(spec, [])
+    with contextlib.suppress(HypervisorError):  # told at once, or once it was tried
+        bench.hypervisor.send(spec.server_id, landing)
+    while bench.hypervisor.transfer(spec.server_id).running:
+        time.sleep(0.1)
+    for _ in range(2):
+        assert bench.hypervisor.stop_transfer(spec.server_id).power_state is PowerState.RUNNING
+    with pytest.raises(HypervisorError, match="There is no domain of server"):
+        bench.hypervisor.send(ids.new_uuid(), landing)
+    bench.hypervisor.remove(spec.server_id)
+    assert bench.hypervisor.ensure(domain(device), [device]).power_state is PowerState.RUNNING
 
 
 def test_power_of_no_domain(bench: Bench) -> None:

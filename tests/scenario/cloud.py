@@ -30,8 +30,9 @@ def gpu(
     return {"address": address, "framework": framework, "types": types or TYPES, "enabled_types": enabled or ["nvidia-11"], **more}
 
 
-def host(name: str, *gpus: dict[str, Any], networks: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"name": name, "vcpus": 32, "memory_mb": 131072, "disk_gb": 2000, "gpus": list(gpus), "networks": list(networks)}
+def host(name: str, *gpus: dict[str, Any], networks: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    size = {"vcpus": 32, "memory_mb": 131072, "disk_gb": 2000}
+    return {"name": name, **size, "gpus": list(gpus), "networks": list(networks), **more}
 
 
 class Cloud:

@@ -53,8 +53,8 @@ def plan(cloud: Cloud, *words: str) -> Any:
 
 def test_a_server_that_is_shut_off_makes_way(cloud: Cloud, conn: Connection, scattered: list[Any]) -> None:
     first, _ = scattered
-    refused = lamina(cloud, "run", "--for", "large", "--yes")
-    assert (refused.returncode, "No move helps." in refused.stdout) == (1, True), "both run, and nobody said --cold"
+    refused = lamina(cloud, "run", "--for", "large", "--only-stopped", "--yes")
+    assert (refused.returncode, "No move helps." in refused.stdout) == (1, True), "both run"
     assert "There is no room for 1 of large yet" in refused.stderr
 
     conn.compute.stop_server(first.id)
@@ -85,11 +85,13 @@ def test_a_server_that_is_shut_off_makes_way(cloud: Cloud, conn: Connection, sca
     assert (again.returncode, "No move is needed." in again.stdout) == (0, True)
 
 
-def test_a_server_that_runs_makes_way_if_it_may_be_stopped(cloud: Cloud, conn: Connection, scattered: list[Any]) -> None:
+@pytest.mark.parametrize(("how", "action"), [((), "live-migration"), (("--cold",), "confirmResize")], ids=["live", "cold"])
+def test_a_server_that_runs_makes_way(cloud: Cloud, conn: Connection, scattered: list[Any], how: tuple[str, ...], action: str) -> None:
     conn.compute.lock_server(scattered[0].id)
-    moved = lamina(cloud, "run", "--lower", "--cold", "--yes")
+    moved = lamina(cloud, "run", "--lower", *how, "--yes")
     assert moved.returncode == 0, moved.stdout + moved.stderr
     assert (cloud.counts(conn, "one"), cloud.counts(conn, "two")) == (2, 0), "what is locked stays"
     server = conn.compute.get_server(scattered[1].id)
     assert (server.status, server.compute_host) == ("ACTIVE", "one")
+    assert next(iter(conn.compute.server_actions(server))).action == action
     assert cloud.server(conn, "large", conn.compute.find_flavor("large")).status == "ACTIVE"

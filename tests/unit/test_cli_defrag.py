@@ -83,7 +83,9 @@ class Fleet:
         ((verb, said),) = action.items()
         self.acted.append((name, verb))
         ended: dict[str, Any] = {"action": verb, "state": "done", "error": None}
-        if verb == "migrate":
+        if verb == "os-migrateLive":
+            ended["action"] = "live-migration"
+        if verb in ("migrate", "os-migrateLive"):
             ended |= self.ends.get(name, {})
             if ended["state"] == "done":
                 self.server(name)["OS-EXT-SRV-ATTR:host"] = said["host"]
@@ -140,7 +142,16 @@ def test_every_move_is_a_migration_and_its_confirmation(state: Path, fleet: Flee
     assert fleet.acted == [(f"id-{n}", verb) for n in range(2) for verb in ("migrate", "confirmResize")]
     assert f"2 of 2: name-1 (id-1) is on two {GPU}, after" in done.output
     assert "Done. 1 of 1 of large fit" in done.output
-    assert [body["only_stopped"] for body in fleet.bodies] == [True, True]
+    assert [body["only_stopped"] for body in fleet.bodies] == [False, False]
+
+
+def test_a_server_that_runs_is_migrated_live_unless_it_may_be_stopped(state: Path, fleet: Fleet) -> None:  # noqa: F811
+    for words, verbs in (((), ["os-migrateLive"]), (("--cold",), ["migrate", "confirmResize"])):
+        fleet.servers, fleet.acted, fleet.plans = {}, [], [plan(1), plan(0, before=1)]
+        fleet.server("id-0")["status"] = "ACTIVE"
+        assert run(state, *RUN, *words).exit_code == 0
+        assert fleet.acted == [("id-0", verb) for verb in verbs]
+    assert run(state, *RUN, "--cold", "--only-stopped").exit_code == 2
 
 
 def test_nothing_is_moved_before_somebody_says_yes(state: Path, fleet: Fleet) -> None:  # noqa: F811
@@ -156,7 +167,7 @@ def test_nothing_is_moved_before_somebody_says_yes(state: Path, fleet: Fleet) ->
     [
         ({"OS-EXT-SRV-ATTR:host": "three"}, "It has left its host since; plan anew."),
         ({"locked": True}, "It has been locked since; plan anew."),
-        ({"status": "ACTIVE"}, "It is not shut off any more; say --cold if it may be stopped."),
+        ({"status": "ACTIVE"}, "It is not shut off any more."),
     ],
 )
 def test_a_plan_that_is_not_true_any_more_is_not_gone_on_with(
@@ -164,16 +175,9 @@ def test_a_plan_that_is_not_true_any_more_is_not_gone_on_with(
 ) -> None:
     fleet.plans = [plan(3)]
     fleet.server("id-1").update(changed)
-    told = sentence(run(state, *RUN))
+    told = sentence(run(state, *RUN, "--only-stopped"))
     assert told == f"Stopped at move 2 of 3, name-1 (id-1); what came before it stays. {why}"
     assert {name for name, _ in fleet.acted} == {"id-0"}
-
-
-def test_a_server_that_runs_is_moved_if_that_was_said(state: Path, fleet: Fleet) -> None:  # noqa: F811
-    fleet.plans = [plan(1), plan(0, before=1)]
-    fleet.server("id-0")["status"] = "ACTIVE"
-    assert run(state, *RUN, "--cold").exit_code == 0
-    assert fleet.bodies[0]["only_stopped"] is False
 
 
 @pytest.mark.parametrize(
@@ -206,4 +210,4 @@ def test_lowering_is_asked_for_without_a_count(state: Path, fleet: Fleet) -> Non
     fleet.plans = [plan(0) | {"flavor": None, "count": None, "before": standing(None)}]
     shown = run(state, "run", "--lower")
     assert (shown.exit_code, shown.output) == (0, "No move helps.\nnow:   1 of 4 GiB free are of no use (25.0 %).\n")
-    assert fleet.bodies == [{"lower": True, "most_moves": 20, "only_stopped": True}]
+    assert fleet.bodies == [{"lower": True, "most_moves": 20, "only_stopped": False}]

@@ -24,9 +24,11 @@ from lamina.model.hosts import (
     DomainSpec,
     Fence,
     ImageSource,
+    Landing,
     Nic,
     PowerAction,
     PowerState,
+    Transfer,
     VgpuReport,
     VgpuSpec,
 )
@@ -37,6 +39,9 @@ CALL = Call("operation", "step", Fence(7, 3))
 IMAGE, NIC = ImageSource("i", "ab" * 64, 1 << 33, "qcow2"), Nic("lan", "fa:16:3e:00:00:01")
 DOMAIN = DomainSpec("s", "lamina-s", 4, 4096, 40, ("v",), True, IMAGE, (NIC,), {"a": b"\0\xff"})
 REPORT = DomainReport("s", "lamina-s", PowerState.RUNNING, ("v",), "s")
+
+LANDING = Landing("two", "two.example.org", "<domain/>")
+TRANSFER = Transfer(True, PowerState.RUNNING, None, memory_total=3 << 40, memory_processed=1, memory_remaining=(3 << 40) - 1)
 
 #: method -> parameters, answer
 EXAMPLES: dict[str, tuple[tuple[Any, ...], Any]] = {
@@ -53,6 +58,10 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "renew_disk": ((CALL, DOMAIN), None),
     "send_disk": ((CALL, "s"), DiskContent("ab" * 64, 1 << 40)),
     "take_disk": ((CALL, "s", DiskContent("ab" * 64, 1 << 40)), None),
+    "expect_domain": ((CALL, DOMAIN), LANDING),
+    "send_domain": ((CALL, "s", LANDING), None),
+    "transfer": (("s",), TRANSFER),
+    "stop_transfer": ((CALL, "s"), TRANSFER),
     "console_output": (("s", None), "login: \x1b[0m\n"),
     "console": (("s",), Console("vnc", "::1", 5900)),
 }

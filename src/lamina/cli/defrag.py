@@ -87,16 +87,19 @@ def plan_(state: Path | None, only_stopped: bool, as_json: bool, **goal: Any) ->
 
 @command.command()
 @_goal
-@click.option("--cold", is_flag=True, help="Stop servers that run, to start them again on the other host.")
+@click.option("--only-stopped", is_flag=True, help="Leave servers that run where they are.")
+@click.option("--cold", is_flag=True, help="Stop servers that run, to start them again on the other host, rather than migrate them live.")
 @click.option("--yes", is_flag=True, help="Do not ask before the first move.")
-def run(state: Path | None, cold: bool, yes: bool, **goal: Any) -> None:
+def run(state: Path | None, only_stopped: bool, cold: bool, yes: bool, **goal: Any) -> None:
     """Plan, ask, and move one server after the other.
 
-    Servers that are shut off are moved; those that run only with --cold. The first move that fails is the last one.
+    Servers that run are migrated live. The first move that fails is the last one.
     """
     from lamina.cli.client import Client
 
-    body = _body(**goal) | {"only_stopped": not cold}
+    if only_stopped and cold:
+        raise click.UsageError("--cold is for servers that run, which --only-stopped leaves where they are.")
+    body = _body(**goal) | {"only_stopped": only_stopped}
     with Client.connect(state or default_state()) as client:
         plan = _asked(client, body)
         for number, move in enumerate(plan["moves"], 1):
@@ -106,14 +109,14 @@ def run(state: Path | None, cold: bool, yes: bool, **goal: Any) -> None:
         if plan["moves"]:
             if not yes:
                 click.confirm(f"Move {_servers(len(plan['moves']))} now?", abort=True)
-            _carry_out(client, plan, cold)
+            _carry_out(client, plan, only_stopped=only_stopped, cold=cold)
             plan = _asked(client, body | {"most_moves": 1})
             click.echo(f"Done. {standing(plan, 'before')}")
     if plan["flavor"] is not None and plan["before"]["fits"] < plan["count"]:
         raise LaminaError(f"There is no room for {plan['count']} of {plan['flavor']} yet.")
 
 
-def _carry_out(client: Client, plan: Plan, cold: bool) -> None:
+def _carry_out(client: Client, plan: Plan, *, only_stopped: bool, cold: bool) -> None:
     """Every move in its turn. Raises `LaminaError` that says how far it came."""
     from lamina.cli.console import console
     from lamina.cli.moving import move as move_server
@@ -123,23 +126,25 @@ def _carry_out(client: Client, plan: Plan, cold: bool) -> None:
         began = time.monotonic()
         try:
             with out.status(f"{number} of {total}: {line_of(move)}"):
-                _check_still_true(client, move, cold)
-                move_server(client, move["server_id"], move["to"]["host"])
+                stopped = _check_still_true(client, move, only_stopped)
+                move_server(client, move["server_id"], move["to"]["host"], live=not (stopped or cold))
                 _check_landed(client, move)
         except LaminaError as error:
             raise LaminaError(f"Stopped at move {number} of {total}, {named(move)}; what came before it stays. {error.message}") from error
         click.echo(f"{number} of {total}: {named(move)} is on {place(move['to'])}, after {time.monotonic() - began:.1f} s")
 
 
-def _check_still_true(client: Client, move: Mapping[str, Any], cold: bool) -> None:
-    """Raises `Conflict` where the server is not any more what the plan took it for."""
+def _check_still_true(client: Client, move: Mapping[str, Any], only_stopped: bool) -> bool:
+    """Whether the server is shut off. Raises `Conflict` where it is not any more what the plan took it for."""
     server = client.call("compute", "GET", f"/servers/{quote(move['server_id'], safe='')}")["server"]
     if server["OS-EXT-SRV-ATTR:host"] != move["from"]["host"]:
         raise Conflict("It has left its host since; plan anew.")
     if server["locked"]:
         raise Conflict("It has been locked since; plan anew.")
-    if not cold and server["status"] != "SHUTOFF":
-        raise Conflict("It is not shut off any more; say --cold if it may be stopped.")
+    stopped = bool(server["status"] == "SHUTOFF")
+    if only_stopped and not stopped:
+        raise Conflict("It is not shut off any more.")
+    return stopped
 
 
 def _check_landed(client: Client, move: Mapping[str, Any]) -> None:

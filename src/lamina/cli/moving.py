@@ -1,7 +1,7 @@
 """To move a server to another host, and to know when it is there.
 
-There is one way: a cold migration and its confirmation. Each is a durable operation of its own, so whoever waits here may
-be interrupted at any moment and nothing is left half done.
+One that runs is migrated live; one that is shut off, or may be stopped, by a cold migration and its confirmation. Each is a
+durable operation of its own, so whoever waits here may be interrupted at any moment and nothing is left half done.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ PAUSE = 0.1
 _UNDER_WAY = frozenset({"waiting", "running", "unwinding"})
 
 
-def move(client: Client, server_id: str, host: str) -> None:
-    """Move a server to `host` and wait until it is there as it was: running, or shut off.
+def move(client: Client, server_id: str, host: str, *, live: bool) -> None:
+    """Move a server to `host`, `live` or cold, and wait until it is there as it was: running, or shut off.
 
     Raises `Conflict` where it may not be moved now, and `LaminaError` where the move failed; it is then where it was.
     """
+    if live:
+        servers.act(client, server_id, {"os-migrateLive": {"host": host, "block_migration": "auto"}})
+        _finished(client, server_id, Action.LIVE_MIGRATE)
+        return
     servers.act(client, server_id, {"migrate": {"host": host}})
     _finished(client, server_id, Action.MIGRATE)
     servers.act(client, server_id, {"confirmResize": None})

@@ -14,6 +14,7 @@ from lamina.model.policies import PolicyName
 from lamina.model.requests import CandidateRequest
 from lamina.model.servers import RULES, Action, Server, VmState
 from lamina.operations.control_plane import ControlPlane
+from lamina.operations.live_migrate import same_types
 from lamina.scheduling import defragmentation
 from lamina.scheduling.defragmentation import Lower, Movable, Plan, RoomFor
 from lamina.scheduling.filters import Wanted
@@ -57,13 +58,17 @@ def _movables(plane: ControlPlane, tx: sa.Connection, fleet: Mapping[str, Snapsh
     vgpus: dict[str, list[Vgpu]] = {}
     for vgpu in hosts.select_vgpus(tx):
         vgpus.setdefault(vgpu.consumer_id, []).append(vgpu)
+    classes = {provider_id: known.gpu.resource_class for snapshot in fleet.values() for provider_id, known in snapshot.gpus.items()}
     gpus = {provider_id: known for snapshot in fleet.values() for provider_id, known in snapshot.gpus.items()}
     for start in range(0, len(found), MOST_NAMED):
         some = found[start : start + MOST_NAMED]
         held, on = allocations.find(tx, [s.id for s in some]), ports.of_servers(tx, [s.id for s in some])
         for server in some:
-            placed, request = _placed(vgpus.get(server.id, []), gpus), _request(server)
+            theirs = vgpus.get(server.id, [])
+            placed, request = _placed(theirs, gpus), _request(server)
             if server.id in held and placed is not None and request is not None:
+                if server.vm_state is not VmState.STOPPED:
+                    request = same_types(request, theirs, classes)
                 snapshot = fleet[str(server.host)]
                 yield Movable(
                     server.id,

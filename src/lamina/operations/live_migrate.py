@@ -177,7 +177,7 @@ def _unfit(tx: sa.Connection, source: str, *, vgpus: bool) -> dict[str, str]:
     unfit = {}
     for host in hosts.all_hosts(tx):
         reason = live_migration.why_not(hypervisor=host.hypervisor_version, libvirt=0, vgpus=vgpus)
-        if not live_migration.can_follow(_hypervisor(here), _hypervisor(host)):
+        if reason is None and not live_migration.can_follow(_hypervisor(here), _hypervisor(host)):
             reason = f"its hypervisor {_named(host)} is older than, or another than, the {_named(here)} that the server runs in"
         if reason is not None:
             unfit[host.name] = reason
@@ -233,33 +233,37 @@ def _move(work: LiveMigrateWork) -> PowerState:
 
     Raises `StepDidNothing` where it is on the source, or on neither, and nobody moves it any more.
     """
-    params, target = work.params, work.output(CLAIMED).host
-    source, begun, pause = work.plane.hosts.of(params.source), False, FIRST_LOOK
+    source, begun, refusal, pause = work.plane.hosts.of(work.params.source), False, None, FIRST_LOOK
     while True:
-        work.host = params.source
+        work.host = work.params.source
         here = source.transfer(work.subject)
         unwanted = _is_unwanted(work)
-        if here.running:
+        if here.running and not unwanted:
             begun = True
             _tell_progress(work, here)
-            if unwanted:
-                source.stop_transfer(work.call("moved"), work.subject)
-            else:
-                work.plane.clock.sleep(pause)
-                pause = min(2 * pause, LAST_LOOK)
-            continue
-        if here.power_state is not PowerState.RUNNING:
-            there = _arrived(work, target, here)
-            if there is not None:
-                return there
-        if here.power_state is None or here.power_state.is_off:
-            raise StepDidNothing(f"The server's domain on host {params.source} ended while it was to be moved.")
-        if unwanted:
-            raise StepDidNothing("The migration was asked to turn back.")
-        if begun:
-            raise StepDidNothing(f"The server stays on host {params.source}: {here.why or 'it could not be moved.'}")
-        _send(work)
-        begun = True
+            work.plane.clock.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
+        elif (there := _arrived(work, here)) is not None:
+            return there
+        elif begun or unwanted or not _is_on(here):
+            # from here on the source refuses every earlier word to begin, however late it comes
+            if source.stop_transfer(work.call("moved"), work.subject).power_state is here.power_state and not here.running:
+                raise StepDidNothing(_why_it_stays(work, here, refusal, unwanted=unwanted))
+        else:
+            begun, refusal = True, _send(work)
+
+
+def _is_on(here: Transfer) -> bool:
+    return here.power_state is not None and not here.power_state.is_off
+
+
+def _why_it_stays(work: LiveMigrateWork, here: Transfer, refusal: str | None, *, unwanted: bool) -> str:
+    source = work.params.source
+    if not _is_on(here):
+        return f"The server's domain on host {source} ended while it was to be moved."
+    if unwanted:
+        return "The migration was asked to turn back."
+    return f"The server stays on host {source}: {refusal or here.why or 'it could not be moved.'}"
 
 
 def _is_unwanted(work: LiveMigrateWork) -> bool:
@@ -267,24 +271,27 @@ def _is_unwanted(work: LiveMigrateWork) -> bool:
         return sagas.is_cancelled(tx, work.id)
 
 
-def _arrived(work: LiveMigrateWork, target: str, here: Transfer) -> PowerState | None:
+def _arrived(work: LiveMigrateWork, here: Transfer) -> PowerState | None:
     """The domain's power state on the target, if it is on there and can no longer go on here.
 
     One that is halted there may still be waiting for the rest of its memory, unless it is off here.
     """
+    if here.running or here.power_state is PowerState.RUNNING:
+        return None
+    target = work.output(CLAIMED).host
     work.host = target
     there = work.plane.hosts.of(target).transfer(work.subject).power_state
-    gone = here.power_state is None or here.power_state.is_off
-    return there if there is PowerState.RUNNING or (there is PowerState.PAUSED and gone) else None
+    return there if there is PowerState.RUNNING or (there is PowerState.PAUSED and not _is_on(here)) else None
 
 
-def _send(work: LiveMigrateWork) -> None:
-    """What the source refuses has not begun."""
+def _send(work: LiveMigrateWork) -> str | None:
+    """What the source says against it. Whether it has begun all the same, the next look tells."""
     work.host = work.params.source
     try:
         work.plane.hosts.of(work.params.source).send_domain(work.call("moved"), work.subject, work.output(AWAITED))
     except HypervisorError as error:
-        raise StepDidNothing(f"The server stays on host {work.params.source}: {error.message}") from error
+        return error.message
+    return None
 
 
 def _tell_progress(work: LiveMigrateWork, here: Transfer) -> None:
@@ -310,17 +317,12 @@ def _stay(work: LiveMigrateWork) -> on_hosts.Outcome | None:
     params = work.params
     work.host = params.source
     compute = work.plane.hosts.of(params.source)
-    here = compute.stop_transfer(work.call("moved"), work.subject) if _is_there(compute.transfer(work.subject)) else None
-    wanted = PowerState.PAUSED if params.old_vm_state is VmState.PAUSED else PowerState.RUNNING
-    if here is not None and here.power_state is wanted:
+    here = compute.stop_transfer(work.call("moved"), work.subject)
+    if here.power_state is (PowerState.PAUSED if params.old_vm_state is VmState.PAUSED else PowerState.RUNNING):
         return None
-    if here is not None and here.power_state is PowerState.PAUSED:
+    if here.power_state is PowerState.PAUSED:
         return on_hosts.Outcome(compute.set_power(work.call("moved"), work.subject, PowerAction.UNPAUSE))
     return on_hosts.bring_back(work, "moved", params.source, params.flavor, params.migration_id, running=True)
-
-
-def _is_there(here: Transfer) -> bool:
-    return here.power_state is not None
 
 
 def _stayed(work: LiveMigrateWork, tx: sa.Connection, back: on_hosts.Outcome | None) -> None:

@@ -178,7 +178,7 @@ def come_to_rest(scene: Scene) -> None:
     promises.stuck_has_a_reason(scene)
     scene.rest()
     for _ in range(6):
-        repaired = scene.look_at_hosts()
+        repaired = scene.look_at_hosts() or scene.operations()  # what an operation holds is looked at once it is over
         scene.rest()
         promises.always(scene)
         promises.stuck_has_a_reason(scene)

@@ -373,8 +373,9 @@ class LibvirtHypervisor:
         return self._moves.look(server_id, found[0], lambda: self._power(found[0]))
 
     def stop_transfer(self, server_id: str) -> Transfer:
-        domain, _ = self._ours(server_id)
-        self._moves.stop(server_id, domain)
+        found = self._find(server_id)
+        if found is not None:
+            self._moves.stop(server_id, found[0])
         return self.transfer(server_id)
 
     def _shut_down(self, domain: Domain) -> None:

@@ -279,19 +279,84 @@ def test_migrations_are_filtered_and_come_in_pages(call: Call, boot: Boot, world
         assert why(call("GET", f"/os-migrations?{query}", user="admin"))[0] == 400
 
 
-def test_a_migration_under_way_is_shown_with_its_server(call: Call, boot: Boot, world: World) -> None:
+def test_a_live_migration_under_way_is_shown_with_its_server(call: Call, boot: Boot, world: World) -> None:
     server_id = boot()
     path = f"/servers/{server_id}/migrations"
     assert call("GET", path, user="admin").json() == {"migrations": []}
-    call("POST", f"/servers/{server_id}/action", {"migrate": None}, user="admin")
+    call("POST", f"/servers/{server_id}/action", LIVE, user="admin")
     world.step()
     (shown,) = call("GET", path, user="admin").json()["migrations"]
-    assert (shown["server_uuid"], shown["status"]) == (server_id, "migrating")
+    assert (shown["server_uuid"], shown["status"]) == (server_id, "preparing")
     assert call("GET", f"{path}/{shown['id']}", user="admin").json() == {"migration": shown}
     assert why(call("GET", path, user="admin", version="2.22"))[0] == 404
     world.settle()
     assert call("GET", path, user="admin").json() == {"migrations": []}
     assert why(call("GET", f"{path}/{shown['id']}", user="admin"))[0] == 404
+
+
+LIVE = {"os-migrateLive": {"host": None, "block_migration": "auto"}}
+
+
+def test_a_cold_migration_under_way_is_not_among_the_live_ones(call: Call, boot: Boot, world: World) -> None:
+    server_id = boot()
+    call("POST", f"/servers/{server_id}/action", {"migrate": None}, user="admin")
+    world.step()
+    assert call("GET", f"/servers/{server_id}/migrations", user="admin").json() == {"migrations": []}
+
+
+@pytest.mark.parametrize(
+    ("version", "body", "status"),
+    [
+        ("2.1", {"host": None, "block_migration": True, "disk_over_commit": False}, 202),
+        ("2.1", {"host": None, "block_migration": True}, 400),
+        ("2.24", {"host": None, "block_migration": "auto", "disk_over_commit": False}, 400),
+        ("2.25", {"host": None, "block_migration": "auto"}, 202),
+        ("2.25", {"host": None, "block_migration": "auto", "disk_over_commit": False}, 400),
+        ("2.25", {"host": None, "block_migration": "auto", "force": False}, 400),
+        ("2.30", {"host": None, "block_migration": True, "force": False}, 202),
+        ("2.30", {"host": None, "block_migration": True, "force": True}, 400),
+        ("2.68", {"host": None, "block_migration": True, "force": False}, 400),
+        ("2.96", {"host": None, "block_migration": False}, 400),
+        ("2.96", {"host": None, "block_migration": "perhaps"}, 400),
+        ("2.96", {"host": "nowhere", "block_migration": "auto"}, 400),
+        ("2.96", {"block_migration": "auto"}, 400),
+        ("2.96", {"host": None}, 400),
+        ("2.96", None, 400),
+    ],
+)
+def test_each_version_asks_for_a_live_migration_its_own_way(call: Call, boot: Boot, version: str, body: object, status: int) -> None:
+    answer = call("POST", f"/servers/{boot()}/action", {"os-migrateLive": body}, user="admin", version=version)
+    assert answer.status_code == status, answer.text
+
+
+def test_a_live_migration_is_kept_to_administrators_and_to_other_hosts(call: Call, boot: Boot) -> None:
+    server_id = boot()
+    assert why(call("POST", f"/servers/{server_id}/action", LIVE))[0] == 403
+    here = call("GET", f"/servers/{server_id}", user="admin").json()["server"]["OS-EXT-SRV-ATTR:host"]
+    body = {"os-migrateLive": {"host": here, "block_migration": "auto"}}
+    code, told = why(call("POST", f"/servers/{server_id}/action", body, user="admin"))
+    assert (code, "to current host" in told) == (400, True)
+
+
+def test_a_live_migration_is_aborted_before_it_begins_to_move(call: Call, boot: Boot, world: World) -> None:
+    server_id = boot()
+    call("POST", f"/servers/{server_id}/action", LIVE, user="admin")
+    (shown,) = call("GET", f"/servers/{server_id}/migrations", user="admin").json()["migrations"]
+    path = f"/servers/{server_id}/migrations/{shown['id']}"
+    assert why(call("DELETE", path))[0] == 403
+    assert why(call("DELETE", path, user="admin", version="2.23"))[0] == 404
+    code, told = why(call("DELETE", path, user="admin", version="2.64"))
+    assert (code, "accepted" in told) == (400, True)
+    assert why(call("POST", f"{path}/action", {"force_complete": None}, user="admin"))[0] == 501
+    assert why(call("POST", f"{path}/action", {"hurry": None}, user="admin"))[0] == 400
+    assert call("DELETE", path, user="admin").status_code == 202
+    world.settle()
+    assert why(call("DELETE", path, user="admin"))[0] == 404
+    (ended,) = call("GET", "/os-migrations", user="admin").json()["migrations"]
+    assert (ended["status"], ended["migration_type"]) == ("cancelled", "live-migration")
+    server = call("GET", f"/servers/{server_id}", user="admin").json()["server"]
+    assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", ended["source_compute"])
+    world.check()
 
 
 # ---------------------------------------------------------------------------------------------------- zones, and who may
