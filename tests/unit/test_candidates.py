@@ -193,7 +193,9 @@ def requests(draw: st.DrawFn) -> CandidateRequest:
 def test_the_search_finds_what_the_reference_finds(trees: list[ProviderTree], request: CandidateRequest) -> None:
     found = list(candidates(trees, request))
     assert keys(found, request) == keys(reference(trees, request), request)
-    assert len(keys(found, request)) == len(found), "one candidate was given twice"
+    # two hosts that share with each other may both give what is on both
+    given_by = [(candidate.root_id, *keys([candidate], request)) for candidate in found]
+    assert len(set(given_by)) == len(given_by), "one candidate was given twice"
 
 
 @settings(max_examples=100, deadline=None)
