@@ -16,6 +16,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.store.database import Database
 from tests.empty_database import Postgres, empty_database
+from tests.faults.desk import Desk
 
 structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()],
@@ -49,6 +50,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         db = Database.at(tmp_path)
         yield db
         db.close()
+
+
+@pytest.fixture(scope="session")
+def desk() -> Iterator[Desk]:
+    """Where worlds of this process stand, one after the other."""
+    made = Desk()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,15 @@ from lamina.operations import auto_confirm, resize, revert
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.reconcile import Reconciler
 from lamina.store import hosts
+from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
 
 WINDOW = 600.0
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def windowed(world: World, window: float | None = WINDOW) -> ControlPlane:

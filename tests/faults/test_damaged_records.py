@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +13,7 @@ from lamina.model.servers import VmState
 from lamina.operations import delete, resize
 from lamina.saga.log import CorruptLog, State
 from lamina.store.tables import saga_events, sagas
+from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
 
 DAMAGES = {
@@ -25,10 +24,8 @@ DAMAGES = {
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, request.param)
-    yield made
-    made.plane.db.close()
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def half_resized(world: World, turns: int) -> str:

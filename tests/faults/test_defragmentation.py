@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -19,6 +18,7 @@ from lamina.model.servers import VmState
 from lamina.operations import confirm, defragmentation, power, resize
 from lamina.scheduling.defragmentation import Plan
 from lamina.store import aggregates, flavors, hosts, server_groups, servers
+from tests.faults.desk import Desk
 from tests.faults.world import CALLER, CARDS, ONE, World, flavor
 
 #: how many small ones leave no room for a large one on either host, though the pieces together would be enough
@@ -26,16 +26,15 @@ ENOUGH = {"mdev": 10, "vfio": 10, "mig": 26}
 
 
 @pytest.fixture(params=CARDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    made = World.on(desk, request.param)
     made.create(ONE, ENOUGH[request.param])
     made.settle()
     large = f"trait__{type_trait(CARDS[request.param][2])}"
     with made.plane.db.write() as tx:
         flavors.create(tx, ONE)
         flavors.create(tx, flavor("large", resources__VGPU="1", **{large: "required"}))
-    yield made
-    made.plane.db.close()
+    return made
 
 
 def plan(world: World, *, only_stopped: bool = False, most_moves: int = 20) -> Plan:

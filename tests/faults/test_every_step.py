@@ -6,8 +6,7 @@ devices, records, allocations and domains in agreement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
 from lamina.saga.steps import Change, Effect, Kind, Step, StepDidNothing
 from lamina.store import sagas, servers
+from tests.faults.desk import Desk
 from tests.faults.stories import STORIES, Story
 from tests.faults.world import CALLER, FRAMEWORKS, At, Killed, World, die, replaced, with_step
 
@@ -48,10 +48,8 @@ def irrevocable_by(kind: Kind[ControlPlane, Any], name: str) -> bool:
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, request.param)
-    yield made
-    made.plane.db.close()
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def run(world: World, story: Story, server_id: str) -> str | None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lamina.model.errors import StaleFence
 from lamina.model.hosts import Call, Fence, PowerAction
 from lamina.operations import power
 from lamina.store import sagas
+from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, At, World
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def test_a_slow_process_finds_its_saga_taken_over(world: World) -> None:

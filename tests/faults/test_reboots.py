@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from lamina.operations import reconcile
 from lamina.saga.log import State
+from tests.faults.desk import Desk
 from tests.faults.stories import Story
 from tests.faults.test_every_step import BY_NAME, cases, failing, mend, run, the_server
 from tests.faults.world import FRAMEWORKS, At, World, replaced
@@ -17,10 +15,8 @@ MOVES = [case for case in cases() if str(case.values[0]) in ("resize", "resize o
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, request.param)
-    yield made
-    made.plane.db.close()
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def reboot_all(world: World) -> None:

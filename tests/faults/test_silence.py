@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from lamina.model.errors import HostUnreachable
 from lamina.model.servers import VmState
 from lamina.operations import confirm, delete, reconcile, resize
 from lamina.saga.log import State
+from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
 
 
@@ -29,8 +29,8 @@ class Silent:
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def silenced(world: World, name: str) -> None:

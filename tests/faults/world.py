@@ -35,6 +35,7 @@ from lamina.store.database import Database
 from lamina.store.tables import allocations, consumers
 from lamina.store.tables import ports as port_rows
 from tests.empty_database import empty_database
+from tests.faults.desk import Desk
 
 CALLER = Caller(user_id="u", project_id="p", request_id="req-test")
 
@@ -97,14 +98,20 @@ class World:
     The records are in the database at `url`, which has this version's schema, or in a SQLite file that is made anew if `fresh`.
     """
 
-    def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None) -> None:
+    @classmethod
+    def on(cls, desk: Desk, framework: str) -> World:
+        """In memory, on an empty database that every control plane of this process has in turn."""
+        return cls(desk.place(), framework, db=desk.db)
+
+    def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None, db: Database | None = None) -> None:
         self.state = state
         self.clock = VirtualClock()
         card, small, large = CARDS[framework]
         self.fleet = parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
         (state / "images").mkdir(parents=True, exist_ok=True)
         self._url = url or f"sqlite:///{state / 'lamina.db'}"
-        if fresh and url is None:
+        self._db = db
+        if fresh and url is None and db is None:
             (state / "lamina.db").write_bytes(empty_database())
         self.begin()
 
@@ -124,8 +131,8 @@ class World:
         }
         for name, host in self.hosts.items():
             directory.join(name, wrap(host.compute), host.machine.reboot)
-        settings = Settings(state=self.state)
-        self.plane = ControlPlane.assemble(settings, Database(self._url), self.clock, directory, kinds, alone=alone, probe=probe)
+        settings, db = Settings(state=self.state), self._db or Database(self._url)
+        self.plane = ControlPlane.assemble(settings, db, self.clock, directory, kinds, alone=alone, probe=probe)
         for name in directory.names():
             reconcile.host(self.plane, name)
         return self.plane

@@ -15,10 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-
-import sqlalchemy as sa
 
 from lamina.agent import journal
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
@@ -34,8 +31,7 @@ from lamina.saga.log import State
 from lamina.saga.runner import Probe
 from lamina.saga.steps import Effect, Kind
 from lamina.store import sagas
-from lamina.store.database import Database
-from tests.empty_database import empty_database
+from tests.faults.desk import Desk
 from tests.faults.simulator.machines import Line, Site, replace_in_memory
 from tests.faults.simulator.trouble import Trouble
 from tests.faults.world import CALLER, CARDS, FLEET, Killed, VirtualClock, World
@@ -54,58 +50,33 @@ class FixedClock(VirtualClock):
         self._now = BEGINNING
 
 
-class Stage:
-    """What schedules of one process share: a folder, an engine, and for each kind of card a database to begin with."""
+class Stage(Desk):
+    """What schedules of one process share; for each beginning of schedules a database that is kept."""
 
     def __init__(self) -> None:
-        memory = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
-        self.folder = Path(tempfile.mkdtemp(prefix="lamina-faults-", dir=memory if memory.is_dir() else None))
+        super().__init__()
         tempfile.tempdir = str(self.folder)
-        (self.folder / "lamina.db").write_bytes(empty_database())
-        self.db = Database.at(self.folder)
-        sa.event.listen(self.db.engine, "connect", _careless)
-        self._empty = sqlite3.connect(":memory:")
-        with self._raw() as connection:
-            connection.backup(self._empty)
         #: beginning -> the database, and each host's machine and journal
         self._kept: dict[str, tuple[sqlite3.Connection, dict[str, tuple[bytes, bytes]]]] = {}
 
-    def put_back(self, beginning: str) -> dict[str, tuple[bytes, bytes]] | None:
-        """The database as it is at this beginning, and the machines and journals that go with it; None where there is none such yet."""
-        self.db._counters.clear()
+    def begin(self, beginning: str) -> dict[str, tuple[bytes, bytes]] | None:
+        """Have the database as it is at this beginning. The machines and journals that go with it; None where there is none such yet."""
         shutil.rmtree(self.folder / "depot", ignore_errors=True)
-        kept = self._kept.get(beginning)
-        with self._raw() as connection:
-            (kept[0] if kept else self._empty).backup(connection)
-        return kept[1] if kept else None
+        database, hosts = self._kept.get(beginning, (None, None))
+        self.put_back(database)
+        return hosts
 
     def keep(self, beginning: str, hosts: dict[str, tuple[bytes, bytes]]) -> None:
-        database = sqlite3.connect(":memory:")
-        with self._raw() as connection:
-            connection.backup(database)
-        self._kept[beginning] = database, hosts
-
-    @contextmanager
-    def _raw(self) -> Iterator[sqlite3.Connection]:
-        pooled = self.db.engine.raw_connection()
-        try:
-            yield pooled.driver_connection  # type: ignore[misc]
-        finally:
-            pooled.close()
+        self._kept[beginning] = self.kept(), hosts
 
     def ask(self, sql: str) -> list[Any]:
         """What is committed."""
-        with self._raw() as connection:
+        with self.raw() as connection:
             return connection.execute(sql).fetchall()
 
     def close(self) -> None:
-        self.db.close()
         tempfile.tempdir = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _careless(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA synchronous=OFF")
+        super().close()
 
 
 @functools.cache
@@ -162,7 +133,7 @@ class Scene(World):
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
         beginning = f"{framework} {[[flavor.name for flavor in sizes] for sizes in standing]}"
-        kept = stage.put_back(beginning)
+        kept = stage.begin(beginning)
         neighbours: dict[str, SimulatedHypervisor] = {}
         self.sites = {host.name: Site(host, self.state, self.clock, self.trouble, neighbours) for host in self.fleet.hosts}
         self.hosts = self.sites  # type: ignore[assignment]

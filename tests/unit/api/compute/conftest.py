@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
+from tests.faults.desk import Desk
 from tests.faults.world import World
 
 from lamina.api import compute
@@ -29,17 +29,16 @@ class Call(Protocol):
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(desk: Desk) -> World:
     """Users, an image and three flavors: ``small``, ``vgpu`` (one vGPU) and ``huge``, which fits no host."""
-    world = World(tmp_path, "mdev")
+    world = World.on(desk, "mdev")
     now = world.clock.now()
     with world.plane.db.write() as tx:
         identity.bootstrap(tx, "admin's secret", "demo's secret", now)
         images.add(tx, images.Image(IMAGE, "nobody", now, now, visibility="public", status="active"))
         for name, vcpus, specs in (("small", 1, {}), ("vgpu", 1, {"resources:VGPU": "1"}), ("huge", 1000, {})):
             flavors.create(tx, Flavor(id=name, name=name, vcpus=vcpus, memory_mb=64, disk_gb=1, extra_specs=specs))
-    yield world
-    world.plane.db.close()
+    return world
 
 
 @pytest.fixture
