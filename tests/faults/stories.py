@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import VmState
-from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, reconcile, resize, revert, suspend
+from lamina.operations import confirm, create, delete, evacuate, live_migrate, pause, power, rebuild, reconcile, resize, revert, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import servers
+from lamina.store import hosts, servers
 from tests.faults.world import CALLER, ONE, PLAIN, TWO, World
 
 
@@ -61,6 +61,26 @@ def _broken(world: World) -> str:
     server_id = _stopped(world)
     with world.plane.db.write() as tx:
         servers.update(tx, server_id, world.clock.now(), vm_state=VmState.ERROR)
+    return server_id
+
+
+def _called_down(prepare: Callable[[World], str]) -> Callable[[World], str]:
+    """As `prepare` says, on a host that an operator has then called down."""
+
+    def prepared(world: World) -> str:
+        server_id = prepare(world)
+        host = world.server(server_id).host
+        assert host is not None
+        with world.plane.db.write() as tx:
+            hosts.update_host(tx, host, forced_down=True)
+        return server_id
+
+    return prepared
+
+
+def _evacuated(world: World) -> str:
+    server_id = _evacuate(world, _called_down(_active)(world))
+    world.settle()
     return server_id
 
 
@@ -138,6 +158,17 @@ def _rebuild(world: World, server_id: str) -> str:
     return server_id
 
 
+def _evacuate(world: World, server_id: str) -> str:
+    evacuate.request(world.plane, CALLER, server_id)
+    return server_id
+
+
+def _look_at_all_hosts(world: World, server_id: str) -> str:
+    for host in world.hosts:
+        reconcile.host(world.plane, host)
+    return server_id
+
+
 def _power(action: PowerAction) -> Callable[[World, str], str]:
     def begin(world: World, server_id: str) -> str:
         power.request(world.plane, CALLER, server_id, action)
@@ -178,6 +209,9 @@ STORIES: tuple[Story, ...] = (
     Story("rebuild", _active, _rebuild),
     Story("rebuild", _stopped, _rebuild, "rebuild a stopped server"),
     Story("rebuild", _broken, _rebuild, "rebuild a server in error"),
+    Story("evacuate", _called_down(_active), _evacuate),
+    Story("evacuate", _called_down(_broken), _evacuate, "evacuate a server in error"),
+    Story("clear_evacuated", _evacuated, _look_at_all_hosts),
     Story("power", _active, _power(PowerAction.OFF), "stop"),
     Story("power", _stopped, _power(PowerAction.ON), "start"),
     Story("power", _active, _power(PowerAction.HARD_REBOOT), "reboot"),

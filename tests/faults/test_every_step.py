@@ -72,8 +72,8 @@ def the_server(world: World, server_id: str | None) -> str:
 
 
 def mend(world: World, story: Story, server_id: str) -> None:
-    """What could not be given back after a reboot is given back by a hard reboot, or by the next look at the host."""
-    if story.kind != "restore":
+    """What could not be given back after a reboot is given back by a hard reboot, or by the next look at the host; that clears it too."""
+    if story.kind not in ("restore", "clear_evacuated"):
         return
     for host in world.hosts:
         reconcile.host(world.plane, host)

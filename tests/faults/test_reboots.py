@@ -11,7 +11,8 @@ from tests.faults.stories import Story
 from tests.faults.test_every_step import BY_NAME, cases, failing, mend, run, the_server
 from tests.faults.world import FRAMEWORKS, At, World, replaced
 
-MOVES = [case for case in cases() if str(case.values[0]) in ("resize", "resize on one host", "revert", "revert on one host")]
+MOVED_BY = ("resize", "resize on one host", "revert", "revert on one host", "evacuate")
+MOVES = [case for case in cases() if str(case.values[0]) in MOVED_BY]
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -46,7 +47,7 @@ def test_rebooted_after_a_step(world: World, story: Story, step: str) -> None:
     come_to_rest(world, story, server_id)
 
 
-@pytest.mark.parametrize(("story", "step"), [case for case in MOVES if case.values[0].kind == "resize"])
+@pytest.mark.parametrize(("story", "step"), [case for case in MOVES if case.values[0].kind in ("resize", "evacuate")])
 def test_rebooted_on_the_way_back(world: World, story: Story, step: str) -> None:
     """The way back brings the source's domain up again, and for that its vGPUs."""
     server_id = story.prepare(world)

@@ -18,7 +18,7 @@ from lamina.agent.compute import ComputeService
 from lamina.agent.journal import Journal
 from lamina.model import ids
 from lamina.model.hosts import Call
-from lamina.operations import confirm, create, delete, power, reconcile, resize, restore, revert, steps_on_hosts
+from lamina.operations import clear_evacuated, confirm, create, delete, evacuate, power, reconcile, resize, restore, revert, steps_on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga import recovery, runner
@@ -151,6 +151,15 @@ def _not_handed_back(work: Any, tx: Any, reverted: Any = revert._revert) -> None
         reverted(work, tx)
 
 
+def _leftover_domain_alone(work: Any) -> None:
+    steps_on_hosts.remove_domain(work, "leftovers_removed", work.params.host)
+
+
+def _leftover_vgpus_alone(work: Any) -> None:
+    records = steps_on_hosts.vgpus_of(work, work.params.migration_id)
+    steps_on_hosts.release_vgpus(work, "leftovers_removed", work.params.host, records)
+
+
 def _disk_left(work: Any, move: Any = resize._move_disk) -> Any:
     if work.params.source == work.output(resize.CLAIMED).host:
         return None
@@ -203,6 +212,15 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("revert leaves the target's vGPUs", kinds=_step(revert.KIND, "target_vgpus_removed", do=_nothing)),
     Variant("revert leaves the target running", kinds=_step(revert.KIND, "target_stopped", do=_nothing)),
     Variant("revert hands nothing back", kinds=_step(revert.KIND, "reverted", do=_not_handed_back)),
+    Variant("evacuate leaves the source running", kinds=_step(evacuate.KIND, "source_off", do=lambda _work: True)),
+    Variant("an undo of evacuate leaves the claim", kinds=_step(evacuate.KIND, "claimed", undo=None)),
+    Variant("an undo of evacuate leaves the target's vGPUs", kinds=_step(evacuate.KIND, "target_vgpus_present", undo=None)),
+    Variant("an undo of evacuate leaves the target's domain", kinds=_step(evacuate.KIND, "target_defined", undo=None)),
+    Variant("evacuate ends without a word", kinds=_silent_end(evacuate.KIND)),
+    Variant("nobody clears what was evacuated", _without(reconcile, "_clear", lambda *_: [])),
+    Variant("what was evacuated is restored", _without(servers, "evacuations", lambda *_, **__: [])),
+    Variant("a clearing leaves the vGPUs", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_domain_alone)),
+    Variant("a clearing leaves the domain", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_vgpus_alone)),
     Variant("delete looks at the server's own host alone", _without(delete, "_places", _own_host_alone)),
     Variant("delete forgets the migration's side", kinds=_step(delete.KIND, "forgotten", do=_claim_kept)),
     Variant("delete touches no host", kinds=_step(delete.KIND, "removed_from_hosts", do=_nothing)),
@@ -217,12 +235,14 @@ VARIANTS: tuple[Variant, ...] = (
 def corners() -> Iterator[tuple[int, list[Event]]]:
     """Schedules for what chance seldom meets.
 
-    A migration, after each of its moves, meets a deletion or a refusal; after a reboot somebody else is where a server's vGPU was.
+    A migration or an evacuation, after each of its moves, meets a deletion or a refusal; after a reboot somebody else is where
+    a server's vGPU was.
     """
     asks = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
     migrate = next(n for n, chooser in enumerate(asks) if chooser.kind == "resize" and chooser.weight == 1)
     deletion = next(n for n, chooser in enumerate(asks) if chooser.kind == "delete")
     revert_it = next(n for n, chooser in enumerate(asks) if chooser.kind == "revert")
+    evacuation = next(n for n, chooser in enumerate(asks) if chooser.kind == "evacuate")
     for seed in (2, 3):
         yield seed, [Event("ask", migrate), Event("run", 0, 9), Event("ask", revert_it), Event("run", 0, 9)]
         for moves in range(1, 6):
@@ -230,6 +250,10 @@ def corners() -> Iterator[tuple[int, list[Event]]]:
             yield seed, [*moved, Event("ask", deletion), *[Event("run", 0, 9)] * 2]
             yield seed, [*moved, *[Event("hypervisor refuses", 0, 2)], *[Event("run", 0, 9)] * 2]
             yield seed, [*moved, *[Event("hypervisor refuses", 0, 1)], *[Event("run", 0, 9)] * 2]
+        for moves in range(1, 6):  # out of a host that answers
+            left = [Event("ask", evacuation), *[Event("move", 0)] * moves]
+            yield seed, [*left, Event("ask", deletion), *[Event("run", 0, 9)] * 2]
+            yield seed, [*left, Event("hypervisor refuses", 0, 1), *[Event("run", 0, 9)] * 2]
     for place in range(20):
         lost = [Event("reboot", place, 2), Event("foreign", place, place // 10)]
         yield 3, [*lost, Event("ask", deletion), Event("run", 0, 9), Event("ask", deletion), Event("run", 0, 9)]

@@ -184,12 +184,13 @@ class World:
             }
             owners = set(tx.scalars(sa.select(consumers.c.id)))
             pending = {m.id: m for m in servers.migrations_page(tx) if m.status == "finished"}
+            left = {m.id: m for m in servers.evacuations(tx)}
             trees = providers.load_trees(tx)
             held = ports.of_servers(tx, tx.scalars(sa.select(port_rows.c.server_id)).all())
         self._check_devices(recorded)
-        self._check_payment(recorded, paid, owners, alive, pending)
-        self._check_domains(recorded, alive, pending)
-        self._check_disks(alive, pending)
+        self._check_payment(recorded, paid, owners, alive, pending | left)
+        self._check_domains(recorded, alive, pending | left)
+        self._check_disks(alive, pending, left)
         self._check_interfaces(held, alive)
         for tree in trees:
             for provider in tree.providers:
@@ -220,13 +221,13 @@ class World:
         held: dict[tuple[str, str], int] = {}
         for vgpu in recorded:
             held[vgpu.consumer_id, vgpu.provider_id] = held.get((vgpu.consumer_id, vgpu.provider_id), 0) + 1
-            assert vgpu.server_id in alive, "a vGPU without its server"
+            assert vgpu.server_id in alive or vgpu.consumer_id in pending, "a vGPU without its server"
         assert held == paid, "records and allocations differ"
         placed = {s.id for s in alive.values() if s.host is not None}
         assert owners == placed | pending.keys(), "a consumer without its server or migration, or the reverse"
 
     def _check_domains(self, recorded: list[hosts.Vgpu], alive: dict[str, Server], pending: dict[str, Any]) -> None:
-        sources = {m.server_id: m for m in pending.values()}
+        sources = {m.server_id: m for m in pending.values() if m.status == "finished"}
         for name in self.plane.hosts.names():
             domains = {d.server_id: d for d in self.plane.hosts.of(name).report().domains if d.server_id}
             wanted = {s.id for s in alive.values() if s.host == name}
@@ -244,11 +245,11 @@ class World:
                 else:
                     assert domain.power_state is PowerState.SHUTDOWN, f"{server_id} runs on its source too"
 
-    def _check_disks(self, alive: dict[str, Server], pending: dict[str, Any]) -> None:
+    def _check_disks(self, alive: dict[str, Server], pending: dict[str, Any], left: dict[str, Any]) -> None:
         """Each server has its one disk where its domain is, and the same on both sides of a resize; nothing lies between hosts."""
         for name, host in self.hosts.items():
             wanted = {s.id for s in alive.values() if s.host == name}
-            wanted |= {m.server_id for m in pending.values() if m.source_host == name}
+            wanted |= {m.server_id for m in (pending | left).values() if m.source_host == name}
             assert host.machine.state.disks.keys() == wanted, f"{name}: disks and servers differ"
         for migration in pending.values():
             sides = {self.hosts[name].machine.state.disks[migration.server_id] for name in (migration.source_host, migration.dest_host)}

@@ -67,12 +67,15 @@ class Action(enum.StrEnum):
     STOP = "stop"
     REBOOT = "reboot"
     REBUILD = "rebuild"
+    EVACUATE = "evacuate"
     PAUSE = "pause"
     UNPAUSE = "unpause"
     SUSPEND = "suspend"
     RESUME = "resume"
     #: what Lamina does by itself to the servers of a host that came back
     RESTORE = "restore"
+    #: and to what a server that was evacuated has left there
+    CLEAR_EVACUATED = "clear_evacuated"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,11 +112,13 @@ RULES: dict[Action, Rule] = {
         Rule(Action.STOP, frozenset({VmState.ACTIVE, VmState.ERROR}), TaskState.POWERING_OFF, VmState.STOPPED),
         Rule(Action.REBOOT, _RESTING | _HALTED | {VmState.ERROR}, TaskState.REBOOTING, VmState.ACTIVE),
         Rule(Action.REBUILD, _RESTING | {VmState.ERROR}, TaskState.REBUILDING, None),
+        Rule(Action.EVACUATE, _RESTING | {VmState.ERROR}, TaskState.REBUILDING, None),
         Rule(Action.PAUSE, frozenset({VmState.ACTIVE}), TaskState.PAUSING, VmState.PAUSED),
         Rule(Action.UNPAUSE, frozenset({VmState.PAUSED}), TaskState.UNPAUSING, VmState.ACTIVE),
         Rule(Action.SUSPEND, frozenset({VmState.ACTIVE}), TaskState.SUSPENDING, VmState.SUSPENDED),
         Rule(Action.RESUME, frozenset({VmState.SUSPENDED}), TaskState.RESUMING, VmState.ACTIVE),
         Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.ERROR}, None, None),
+        Rule(Action.CLEAR_EVACUATED, frozenset(VmState), None, None),
     )
 }
 
@@ -229,17 +234,26 @@ class MigrationStatus(enum.StrEnum):
     REVERTING = "reverting"
     REVERTED = "reverted"
     ERROR = "error"
-    #: of live migrations alone, which nobody confirms
+    #: of migrations that nobody confirms
     ACCEPTED = "accepted"
+    COMPLETED = "completed"
+    #: of live migrations alone
     PREPARING = "preparing"
     RUNNING = "running"
-    COMPLETED = "completed"
     CANCELLED = "cancelled"
+    #: of evacuations alone; of one that is done, the host that the server has left is not cleared yet
+    DONE = "done"
+    FAILED = "failed"
 
     @property
     def is_over(self) -> bool:
         """Whether such a migration no longer holds anything."""
         return self in _OVER
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the server of such a migration is in one place."""
+        return self.is_over or self is MigrationStatus.DONE
 
 
 _OVER = frozenset(
@@ -249,15 +263,16 @@ _OVER = frozenset(
         MigrationStatus.ERROR,
         MigrationStatus.COMPLETED,
         MigrationStatus.CANCELLED,
+        MigrationStatus.FAILED,
     }
 )
-#: a live migration's type
-LIVE_MIGRATION = "live-migration"
+#: the types of migrations that nobody confirms
+LIVE_MIGRATION, EVACUATION = "live-migration", "evacuation"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Migration:
-    """One move of a server, a resize included. ``id`` is also the consumer that holds the source's allocation."""
+    """One move of a server; a resize is one. ``id`` is also the consumer that holds the source's allocation."""
 
     seq: int
     id: str

@@ -2,18 +2,23 @@
 
 Theory. A deletion is accepted at once and asks a running operation to turn back; it begins when that one has come to
 rest, so that no two operations ever work on one server. It looks up anew where the server may have left something: its
-host, both ends of a migration, every host with a vGPU of its. Removing a domain cannot be taken back, so from there on
-the saga only goes forward; the records go last, because they are what leads back to the devices.
+host, both ends of a migration, every host with a vGPU of its. A host that the server was evacuated from is not waited for:
+what it left there goes on being paid for until that host answers again (`lamina.operations.clear_evacuated`). Removing a
+domain cannot be taken back, so from there on the saga only goes forward; the records go last, because they are what
+leads back to the devices.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import sqlalchemy as sa
 
+from lamina.model.errors import HostUnreachable
 from lamina.model.hosts import PowerState
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
+from lamina.operations import clear_evacuated
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.log import State
@@ -31,8 +36,8 @@ class Params:
 
 DeleteWork = Work[ControlPlane, Params]
 
-#: migrations in these states no longer hold anything
-_OVER = tuple(status for status in MigrationStatus if status.is_over)
+#: migrations in these states no longer hold anything, or only on a host that is seen to by itself
+_ARRIVED = tuple(status for status in MigrationStatus if status.has_arrived)
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
@@ -54,28 +59,42 @@ def _under_way(tx: sa.Connection, server_id: str) -> bool:
 
 
 def _places(work: DeleteWork) -> list[str]:
-    """Every host where something of the server may be."""
+    """Every host where something of the server may be, but those that it was evacuated from."""
     with work.plane.db.read() as tx:
         server = servers.get(tx, work.subject, deleted=True)
-        places = {v.host for v in hosts.vgpus_of_server(tx, work.subject)}
-        for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_OVER)]):
+        places = {v.host for v in hosts.vgpus_of_server(tx, work.subject)} - servers.left_behind(tx, work.subject)
+        for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
             places |= {migration.source_host} | ({migration.dest_host} if migration.dest_host else set())
     return sorted(places | ({server.host} if server.host else set()))
 
 
-def _clear_hosts(work: DeleteWork) -> None:
+def _clear_hosts(work: DeleteWork) -> list[str]:
+    """The ids of those of its evacuations whose source has nothing of the server any more."""
     for host in _places(work):
         with work.plane.db.read() as tx:
             records = hosts.select_vgpus(tx, vgpus.c.server_id == work.subject, vgpus.c.host == host)
         on_hosts.remove_domain(work, "removed_from_hosts", host)
         on_hosts.release_vgpus(work, "removed_from_hosts", host, records)
+    with work.plane.db.read() as tx:
+        left = servers.evacuations(tx, of_server=work.subject)
+    cleared = []
+    for evacuation in left:
+        with contextlib.suppress(HostUnreachable):
+            clear_evacuated.remove(work, "removed_from_hosts", evacuation.source_host, evacuation.id)
+            cleared.append(evacuation.id)
+    return cleared
+
+
+def _cleared(work: DeleteWork, tx: sa.Connection, cleared: list[str]) -> None:
+    for migration_id in cleared:
+        clear_evacuated.forget(tx, migration_id, work.plane.clock.now())
 
 
 def _forget(work: DeleteWork, tx: sa.Connection) -> None:
     now = work.plane.clock.now()
     claim.release(tx, work.subject, now=now)
     ports.delete(tx, work.subject)
-    for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_OVER)]):
+    for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
         claim.release(tx, migration.id, now=now)
         servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)
     servers.update(
@@ -99,7 +118,7 @@ KIND: Kind[ControlPlane, Params] = Kind(
     name="delete",
     params=Params,
     steps=(
-        Effect("removed_from_hosts", _clear_hosts, irrevocable=True),
+        Effect("removed_from_hosts", _clear_hosts, _cleared, irrevocable=True),
         Change("forgotten", _forget),
     ),
     undone=_undone,

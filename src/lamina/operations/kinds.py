@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, resize, restore, revert, suspend
+from lamina.operations import (
+    clear_evacuated,
+    confirm,
+    create,
+    delete,
+    evacuate,
+    live_migrate,
+    pause,
+    power,
+    rebuild,
+    resize,
+    restore,
+    revert,
+    suspend,
+)
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
 
@@ -18,6 +32,8 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     pause.KIND,
     power.KIND,
     rebuild.KIND,
+    evacuate.KIND,
     restore.KIND,
+    clear_evacuated.KIND,
     suspend.KIND,
 )

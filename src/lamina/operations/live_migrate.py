@@ -122,7 +122,7 @@ def _claim(work: LiveMigrateWork, tx: sa.Connection) -> claim.Claimed:
             request=same_types(params.flavor.request, _in_order(held), _classes(tx, held)),
             zone=server.pinned_zone,
             host=params.host,
-            excluded=frozenset({params.source}),
+            excluded=frozenset({params.source}) | servers.left_behind(tx, work.subject),
             networks=ports.networks_of(tx, work.subject),
             aggregates=aggregates.serving(tx, params.flavor.extra_specs),
             company=company,

@@ -2,6 +2,7 @@
 
 A reconciler takes no input: woken by a timer or a hint, it compares and mends. The comparison is `plan`, a pure
 function; mending a server is a `restore` operation, so that it never works on a server that another operation holds.
+What servers that were evacuated from a host have left there is not mended but cleared away, by a `clear_evacuated` each.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Set
 
+import sqlalchemy as sa
 import structlog
 
 from lamina.model import ids
 from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, LaminaError, NotFound
 from lamina.model.hosts import HostReport, PowerState
-from lamina.model.servers import Server, VmState
-from lamina.operations import auto_confirm, discovery, restore
+from lamina.model.servers import Migration, Server, VmState
+from lamina.operations import auto_confirm, clear_evacuated, discovery, restore
 from lamina.operations.control_plane import ControlPlane
-from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.store import hosts, sagas, servers
 from lamina.store.hosts import Vgpu
@@ -103,7 +104,8 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
     woken: list[str] = []
     with plane.db.write() as tx:
         before = discovery.record(tx, report, now)
-        records = hosts.select_vgpus(tx, vgpus.c.host == name)
+        left = servers.evacuations(tx, from_host=name)
+        records = hosts.select_vgpus(tx, vgpus.c.host == name, vgpus.c.consumer_id.not_in([migration.id for migration in left]))
         placed = {s.id: s for s in servers.on_host(tx, name)}
         for record in records:
             if record.server_id not in placed:
@@ -111,13 +113,18 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
                     placed[record.server_id] = servers.get(tx, record.server_id)
                 except NotFound:
                     log.error("a vGPU is recorded for a server that is gone", vgpu=record.uuid, server=record.server_id)
-        busy = {s.subject for s in sagas.unfinished(tx)} | {s.id for s in placed.values() if s.updated_at >= asked_at}
+        unfinished = sagas.unfinished(tx)
+        # a clearing gives way to what its server lacks elsewhere, and begins again with the next report of its host
+        clearing = {s.subject for s in unfinished if s.kind == clear_evacuated.KIND.name}
+        busy = {s.subject for s in unfinished if s.kind != clear_evacuated.KIND.name}
+        busy |= {s.id for s in placed.values() if s.updated_at >= asked_at}
         repairs = plan(report, records, placed, busy, rebooted=before.boot_id != report.boot_id)
         for repair in repairs:
             server = placed[repair.server_id]
             caller = Caller(server.user_id, server.project_id, ids.new_request_id())
             try:
-                woken.append(restore.enlist(plane, tx, caller, repair.server_id, repair.params))
+                interrupt = repair.server_id in clearing
+                woken.append(restore.enlist(plane, tx, caller, repair.server_id, repair.params, interrupt=interrupt))
             except AlreadyExists:
                 continue
             log.info("repair", host=name, server=repair.server_id, why=repair.why)
@@ -125,7 +132,8 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
         for server_id, (vm_state, power_state) in drift(report, placed.values(), left_out).items():
             log.info("a domain was changed outside", host=name, server=server_id, power_state=power_state.name)
             servers.update(tx, server_id, now, vm_state=vm_state, power_state=power_state)
-        stuck = [s.id for s in sagas.unfinished(tx) if _waits_for(s, name)]
+        woken += _clear(plane, tx, left)
+        stuck = [s.id for s in sagas.unfinished(tx) if s.waits_for(name)]
     plane.runner.wake(*woken)
     for saga_id in stuck:
         log.info("operation resumed: its host answers again", host=name, operation=saga_id)
@@ -134,10 +142,15 @@ def host(plane: ControlPlane, name: str) -> list[Repair]:
     return repairs
 
 
-def _waits_for(row: sagas.SagaRow, name: str) -> bool:
-    """Whether an operation is stuck for no other reason than that this host did not answer."""
-    error = row.error or {}
-    return row.state == State.STUCK and (error.get("code"), error.get("host")) == (HostUnreachable.code, name)
+def _clear(plane: ControlPlane, tx: sa.Connection, left: Iterable[Migration]) -> list[str]:
+    """Begin to remove what is left on a host that answers; what cannot be begun now is left for its next report."""
+    begun = []
+    for migration in left:
+        caller = Caller(migration.user_id, migration.project_id, ids.new_request_id())
+        with contextlib.suppress(AlreadyExists):
+            begun.append(clear_evacuated.enlist(plane, tx, caller, migration))
+            log.info("evacuated meanwhile", host=migration.source_host, server=migration.server_id)
+    return begun
 
 
 class Reconciler:

@@ -112,7 +112,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
             request=params.flavor.request,
             zone=server.pinned_zone,
             host=params.host,
-            excluded=frozenset() if params.may_stay else frozenset({params.source}),
+            excluded=servers.left_behind(tx, work.subject) | (frozenset() if params.may_stay else frozenset({params.source})),
             last_resort=params.source,
             networks=ports.networks_of(tx, work.subject),
             aggregates=aggregates.serving(tx, params.flavor.extra_specs),

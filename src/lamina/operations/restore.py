@@ -35,9 +35,12 @@ class Params:
 RestoreWork = Work[ControlPlane, Params]
 
 
-def enlist(plane: ControlPlane, tx: sa.Connection, caller: Caller, server_id: str, params: Params) -> str:
-    """Write the saga into the caller's transaction. Raises `AlreadyExists` while another operation holds the server."""
-    return plane.runner.enlist(tx, KIND, server_id, params, caller, action=Action.RESTORE)
+def enlist(plane: ControlPlane, tx: sa.Connection, caller: Caller, server_id: str, params: Params, *, interrupt: bool) -> str:
+    """Write the saga into the caller's transaction. With `interrupt` an operation that holds the server is asked to turn back.
+
+    Raises `AlreadyExists` while one holds it otherwise.
+    """
+    return plane.runner.enlist(tx, KIND, server_id, params, caller, action=Action.RESTORE, interrupt=interrupt)
 
 
 def _records(work: RestoreWork) -> list[hosts.Vgpu]:

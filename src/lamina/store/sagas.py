@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.model.errors import AlreadyExists, Conflict, NotFound
+from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, NotFound
 from lamina.store.tables import counters, saga_events, sagas
 
 _HOLDING = ("running", "unwinding", "stuck")
@@ -43,6 +43,11 @@ class SagaRow:
     created_at: float
     updated_at: float
     abandoned_reason: str | None
+
+    def waits_for(self, host: str) -> bool:
+        """Whether it is stuck for no other reason than that this host did not answer."""
+        error = self.error or {}
+        return self.state == "stuck" and (error.get("code"), error.get("host")) == (HostUnreachable.code, host)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.model.servers import MigrationStatus
 from lamina.store.tables import migrations, server_group_members, server_groups, servers
 
+_ARRIVED = [str(status) for status in MigrationStatus if status.has_arrived]
 _COLUMNS = [column for column in server_groups.c if column.name != "seq"]
-_OVER = [str(status) for status in (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)]
 
 
 def _group(row: sa.Row[Any]) -> ServerGroup:
@@ -119,7 +119,7 @@ def places(tx: sa.Connection, group_id: str, but_of: str) -> list[frozenset[str]
     for server_id, host in tx.execute(sa.select(servers.c.id, servers.c.host).where(servers.c.id.in_(others), placed)):
         found[server_id] = {host}
     moving = sa.select(migrations.c.server_id, migrations.c.source_host, migrations.c.dest_host)
-    for server_id, source, target in tx.execute(moving.where(migrations.c.server_id.in_(others), migrations.c.status.not_in(_OVER))):
+    for server_id, source, target in tx.execute(moving.where(migrations.c.server_id.in_(others), migrations.c.status.not_in(_ARRIVED))):
         if server_id in found:
             found[server_id] |= {host for host in (source, target) if host is not None}
     return [frozenset(hosts) for hosts in found.values()]

@@ -13,7 +13,7 @@ from lamina.model import decoding
 from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerState
-from lamina.model.servers import Fault, Migration, MigrationStatus, Server, TaskState, VmState
+from lamina.model.servers import EVACUATION, Fault, Migration, MigrationStatus, Server, TaskState, VmState
 from lamina.store.tables import migrations, servers
 
 #: columns that a listing may be sorted by, by the Compute API's name
@@ -147,9 +147,9 @@ def on_host(tx: sa.Connection, host: str) -> list[Server]:
 
 def _touches(host: str) -> sa.ColumnElement[bool]:
     """Whether a server is on a host, or on its way there or away."""
-    over = [str(status) for status in MigrationStatus if status.is_over]
+    arrived = [str(status) for status in MigrationStatus if status.has_arrived]
     here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
-    moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.not_in(over))
+    moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.not_in(arrived))
     return servers.c.deleted_at.is_(None) & ((servers.c.host == host) | moving)
 
 
@@ -214,6 +214,21 @@ def finished_migration(tx: sa.Connection, server_id: str) -> Migration:
     if row is None:
         raise NotFound(f"Instance {server_id} has no finished migration.")
     return _migration(row)
+
+
+def evacuations(tx: sa.Connection, *, of_server: str | None = None, from_host: str | None = None) -> list[Migration]:
+    """Those whose server has arrived, and whose source still has, and pays for, what the server left there."""
+    conditions = [migrations.c.type == EVACUATION, migrations.c.status == MigrationStatus.DONE]
+    if of_server is not None:
+        conditions.append(migrations.c.server_id == of_server)
+    if from_host is not None:
+        conditions.append(migrations.c.source_host == from_host)
+    return migrations_page(tx, conditions)
+
+
+def left_behind(tx: sa.Connection, server_id: str) -> frozenset[str]:
+    """Hosts that still have something of a server from before it was evacuated; until they are cleared it cannot be there again."""
+    return frozenset(migration.source_host for migration in evacuations(tx, of_server=server_id))
 
 
 def migrations_page(

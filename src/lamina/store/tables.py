@@ -409,7 +409,7 @@ migrations = Table(
     #: also the consumer that holds the source's allocation
     Column("id", sa.String(36), nullable=False, unique=True),
     Column("server_id", sa.String(36), nullable=False, index=True),
-    #: resize, migration or live-migration
+    #: resize, migration, live-migration or evacuation
     Column("type", sa.String(16), nullable=False),
     Column("status", sa.String(32), nullable=False),
     Column("source_host", sa.String(255), nullable=False),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
-from lamina.operations import confirm, create, delete, live_migrate, pause, power, rebuild, resize, revert, suspend
+from lamina.operations import confirm, create, delete, evacuate, live_migrate, pause, power, rebuild, resize, revert, suspend
+from lamina.store import servers
 from tests.faults.simulator.scene import Scene
 from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
 
@@ -59,6 +60,22 @@ def _restore(scene: Scene, server: Server, _draw: int) -> None:
         scene.look_at(server.host)
 
 
+def _evacuate(scene: Scene, server: Server, draw: int) -> None:
+    """An operator calls its host down, which mostly does not answer indeed."""
+    if server.host is not None:
+        scene.call_down(server.host, silent=draw % 3 > 0)
+    evacuate.request(scene.plane, CALLER, server.id)
+
+
+def _clear_evacuated(scene: Scene, server: Server, _draw: int) -> None:
+    """What it was evacuated from comes back, and is looked at."""
+    with scene.plane.db.read() as tx:
+        left = servers.left_behind(tx, server.id)
+    for name in sorted(left):
+        scene.lines[name].cut = False
+        scene.look_at(name)
+
+
 def _pause(scene: Scene, server: Server, _draw: int) -> None:
     (pause.unpause if server.vm_state is VmState.PAUSED else pause.pause)(scene.plane, CALLER, server.id)
 
@@ -85,5 +102,7 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("pause", _pause, frozenset({VmState.ACTIVE, VmState.PAUSED}), 1),
     Chooser("suspend", _suspend, frozenset({VmState.ACTIVE, VmState.SUSPENDED}), 2),
     Chooser("rebuild", lambda scene, server, _: rebuild.request(scene.plane, CALLER, server.id, None, {}), _RESTING | {VmState.ERROR}, 1),
+    Chooser("evacuate", _evacuate, _RESTING | {VmState.ERROR}, 2),
+    Chooser("clear_evacuated", _clear_evacuated, _RESTING, 1),
     Chooser("restore", _restore, _RESTING | {VmState.RESIZED, VmState.PAUSED, VmState.SUSPENDED}, 1),
 )

@@ -30,7 +30,7 @@ from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
 from lamina.saga.runner import Probe
 from lamina.saga.steps import Effect, Kind
-from lamina.store import sagas
+from lamina.store import hosts, sagas
 from tests.faults.desk import Desk
 from tests.faults.simulator.machines import Line, Site, replace_in_memory
 from tests.faults.simulator.trouble import Trouble
@@ -202,6 +202,20 @@ class Scene(World):
             return bool(reconcile.host(self.plane, name))
         except HostUnreachable:
             return False
+
+    def call_down(self, name: str, *, silent: bool) -> None:
+        """An operator says that a host is down; it may be right."""
+        with self.plane.db.write() as tx:
+            hosts.update_host(tx, name, forced_down=True)
+        if silent:
+            self.lines[name].cut = True
+            self.trouble.struck["cut"] += 1
+
+    def call_up(self) -> None:
+        """Hosts are what they are again."""
+        with self.plane.db.write() as tx:
+            for name in hosts.silent(tx, 0.0):
+                hosts.update_host(tx, name, forced_down=False)
 
     def move(self, saga_id: str) -> str:
         """One turn of one operation, as the runner's own threads take it."""

@@ -177,6 +177,7 @@ def come_to_rest(scene: Scene) -> None:
             _take_foreign_away(scene, site.name, handle)
     promises.stuck_has_a_reason(scene)
     scene.rest()
+    scene.call_up()
     for _ in range(6):
         repaired = scene.look_at_hosts() or scene.operations()  # what an operation holds is looked at once it is over
         scene.rest()
@@ -186,10 +187,11 @@ def come_to_rest(scene: Scene) -> None:
         for saga_id in stuck:
             scene.plane.runner.resume(saga_id)
         lying = _lying(scene)
+        left = scene.stage.ask("SELECT id FROM migrations WHERE type = 'evacuation' AND status = 'done'")
         for server in lying:
             power.request(scene.plane, CALLER, server.id, PowerAction.HARD_REBOOT)
         scene.rest()
-        if not (repaired or stuck or lying):
+        if not (repaired or stuck or lying or left):
             return
 
 
@@ -278,6 +280,8 @@ def _cut(scene: Scene, event: Event) -> str:
 def _mended(scene: Scene, event: Event) -> str:
     for line in scene.lines.values():
         line.cut = False
+    if event.nth % 2:
+        scene.call_up()
     return ""
 
 

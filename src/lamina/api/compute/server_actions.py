@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute import server_consoles, server_live_migrations, server_rebuilds
+from lamina.api.compute import server_consoles, server_evacuations, server_live_migrations, server_rebuilds
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
@@ -173,6 +173,7 @@ ACTIONS: dict[str, ServerAction] = {
     "os-migrateLive": ServerAction(
         server_live_migrations.live_migrate, admin_rule="os_compute_api:os-migrate-server:migrate_live"
     ),
+    "evacuate": ServerAction(server_evacuations.evacuate, admin_rule="os_compute_api:os-evacuate"),
     "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
     "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
     "pause": ServerAction(_begins(pause.pause, "pause")),
@@ -189,7 +190,7 @@ ACTIONS: dict[str, ServerAction] = {
 }
 #: documented, and not done here
 NOT_HERE = frozenset(
-    {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage", "evacuate"}
+    {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage"}
     | {"injectNetworkInfo", "os-resetState", "removeFixedIp", "removeFloatingIp"}
     | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "shelve", "shelveOffload", "trigger_crash_dump"}
     | {"unrescue", "unshelve"}
