@@ -280,15 +280,19 @@ def test_a_deletion_does_not_wait_for_the_host_that_was_left(world: World, how: 
 
 
 def test_a_host_that_never_returns_can_be_removed(world: World) -> None:
-    """Whoever removes it says that it is gone, and that nothing need be paid for there any more."""
+    """Whoever removes it says that it is gone, and that nothing need be paid for there any more; should it join again, it is cleared."""
     server_id, source, target = evacuated(world)
     world.plane.hosts.leave(source)
     enrolment.remove(world.plane, source)
     assert (paid_on(world, source), paid_on(world, target)) == (0, 2)
-    assert migration(world).status is MigrationStatus.COMPLETED
     with world.plane.db.read() as tx:
         assert [host.name for host in hosts.all_hosts(tx)] == [target]
     assert world.server(server_id).vm_state is VmState.ACTIVE
+    returns(world, source)
+    world.settle()
+    world.check()
+    assert domain(world, source, server_id) is None
+    assert migration(world).status is MigrationStatus.COMPLETED
 
 
 def test_a_reboot_of_its_new_host_is_not_missed_while_its_old_one_is_cleared(world: World) -> None:

@@ -1,9 +1,10 @@
 """Clear what an evacuated server has left on a host that answers again: its domain, its disk, its vGPUs, and no more.
 
 Theory. The server is elsewhere and is placed on this host no more until this is done, so whatever the host has of it is left
-over. Only what the evacuation's migration pays for is removed, and the host's journal knows it as that server's. The first call
-raises the fence, so that no older call starts the domain again. The migration stops paying when everything is gone. An
-attempt that fails has nothing to take back: the next report of the host begins another one.
+over, recorded or not: a host that was removed and has joined again is paid for nothing. Of what the host's journal does not
+know as that server's nothing is touched. The first call raises the fence, so that no older call starts the domain again. The
+migration stops paying when everything is gone. An attempt that fails has nothing to take back: the next report of the
+host begins another one.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ def enlist(plane: ControlPlane, tx: sa.Connection, caller: Caller, migration: Mi
 
 
 def remove(work: on_hosts.AnyWork, step: str, host: str, migration_id: str) -> None:
-    """Make the host have nothing of what a server left there. Raises `HostError`."""
-    records = on_hosts.vgpus_of(work, migration_id)
+    """Make the host have nothing of what the saga's server left there. Raises `HostError`."""
     on_hosts.remove_domain(work, step, host)
-    on_hosts.release_vgpus(work, step, host, records)
+    compute = work.plane.hosts.of(host)
+    left = {v.uuid for gpu in compute.report().gpus for v in gpu.vgpus if v.ours and v.server_id == work.subject}
+    left |= {record.uuid for record in on_hosts.vgpus_of(work, migration_id)}
+    compute.release_vgpus(work.call(step), work.subject, sorted(left))
 
 
 def forget(tx: sa.Connection, migration_id: str, now: float) -> None:

@@ -20,8 +20,8 @@ from lamina.hosts.remote import RemoteCompute
 from lamina.model import ids
 from lamina.model.clock import moment
 from lamina.model.errors import AlreadyExists, BadRequest, Conflict, Forbidden, HostUnreachable, InUse, NotFound, Unauthorized, Unavailable
-from lamina.operations import clear_evacuated
 from lamina.operations.control_plane import ControlPlane
+from lamina.scheduling import claim
 from lamina.store import enrolments, hosts, providers, servers
 from lamina.store.enrolments import Enrolment, TokenRow
 from lamina.store.tables import vgpus
@@ -208,7 +208,7 @@ def remove(plane: ControlPlane, host: str) -> None:
         if recorded is None and (enrolled is None or enrolled.revoked_at is not None):
             raise NotFound(f"Host {host[:255]} could not be found.")
         for evacuation in servers.evacuations(tx, from_host=host):
-            clear_evacuated.forget(tx, evacuation.id, now)  # whoever removes a host says that it is gone
+            claim.release(tx, evacuation.id, now=now)  # whoever removes a host says that it is gone; should it join again, it is cleared
         if servers.on_host(tx, host) or hosts.select_vgpus(tx, vgpus.c.host == host):
             raise InUse(f"Host {host} has servers; move or delete them first.")
         if recorded is not None:
