@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from lamina.model.servers import Migration, MigrationStatus, VmState
 from lamina.operations import delete, enrolment, evacuate, power, reconcile, resize
 from lamina.saga.log import State
 from lamina.store import hosts, servers
+from tests.faults.desk import Desk
 from tests.faults.test_every_step import failing
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, At, World, replaced
 
@@ -29,8 +29,8 @@ class Dead:
 
 
 @pytest.fixture(params=FRAMEWORKS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return World(tmp_path, request.param)
+def world(request: pytest.FixtureRequest, desk: Desk) -> World:
+    return World.on(desk, request.param)
 
 
 def dies(world: World, name: str) -> None:
