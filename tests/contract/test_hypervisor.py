@@ -323,6 +323,19 @@ def test_a_disk_is_made_anew(bench: Bench) -> None:
     assert bench.hypervisor.ensure(spec, []).power_state is PowerState.RUNNING
 
 
+def test_the_disk_of_a_running_domain_is_copied(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain(device)
+    bench.hypervisor.ensure(spec, [device])
+    for _ in range(2):
+        with bench.hypervisor.pack_disk(spec.server_id) as disk:
+            assert disk is not None
+            assert disk.stat().st_size > 0
+        assert not disk.exists()
+    (there,) = bench.hypervisor.domains()
+    assert (there.power_state, there.vgpus) == (PowerState.RUNNING, (device.uuid,))
+
+
 def test_a_disk_is_carried_over(bench: Bench, tmp_path: Path) -> None:
     """Packed on one host and placed on another, here the same one without the domain."""
     spec = domain(running=False)

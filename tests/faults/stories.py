@@ -10,7 +10,23 @@ from collections.abc import Callable
 
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import VmState
-from lamina.operations import confirm, create, delete, evacuate, live_migrate, pause, power, rebuild, reconcile, resize, revert, suspend
+from lamina.operations import (
+    confirm,
+    create,
+    delete,
+    evacuate,
+    live_migrate,
+    pause,
+    power,
+    rebuild,
+    reconcile,
+    resize,
+    revert,
+    shelve,
+    snapshot,
+    suspend,
+    unshelve,
+)
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import hosts, servers
@@ -87,6 +103,30 @@ def _evacuated(world: World) -> str:
 def _suspended(world: World) -> str:
     server_id = _active(world)
     suspend.suspend(world.plane, CALLER, server_id)
+    world.settle()
+    return server_id
+
+
+def _shelved(world: World) -> str:
+    server_id = _active(world)
+    shelve.request(world.plane, CALLER, server_id)
+    world.settle()
+    return server_id
+
+
+def _snapshot(world: World, server_id: str) -> str:
+    snapshot.request(world.plane, CALLER, server_id, "kept", {"by": "us"})
+    return server_id
+
+
+def _back_up(world: World, server_id: str) -> str:
+    snapshot.request(world.plane, CALLER, server_id, "kept", {}, snapshot.Rotation("daily", 1))
+    return server_id
+
+
+def _backed_up(world: World) -> str:
+    server_id = _active(world)
+    _back_up(world, server_id)
     world.settle()
     return server_id
 
@@ -204,6 +244,14 @@ STORIES: tuple[Story, ...] = (
     Story("revert", _resized_in_place, _revert, "revert on one host"),
     Story("pause", _active, _ask(pause.pause)),
     Story("pause", _paused, _ask(pause.unpause), "unpause"),
+    Story("snapshot", _active, _snapshot),
+    Story("snapshot", _stopped, _snapshot, "snapshot a stopped server"),
+    Story("snapshot", _backed_up, _back_up, "backup with rotation"),
+    Story("shelve", _active, _ask(shelve.request)),
+    Story("shelve", _stopped, _ask(shelve.request), "shelve a stopped server"),
+    Story("shelve", _suspended, _ask(shelve.request), "shelve a suspended server"),
+    Story("unshelve", _shelved, _ask(unshelve.request)),
+    Story("delete", _shelved, _delete, "delete a shelved server"),
     Story("suspend", _active, _ask(suspend.suspend)),
     Story("suspend", _suspended, _ask(suspend.resume), "resume"),
     Story("rebuild", _active, _rebuild),

@@ -30,7 +30,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.runner import Caller, Probe
 from lamina.saga.steps import Kind
-from lamina.store import hosts, ports, providers, sagas, servers
+from lamina.store import hosts, images, ports, providers, sagas, servers
 from lamina.store.database import Database
 from lamina.store.tables import allocations, consumers
 from lamina.store.tables import ports as port_rows
@@ -186,12 +186,14 @@ class World:
             pending = {m.id: m for m in servers.migrations_page(tx) if m.status == "finished"}
             left = {m.id: m for m in servers.evacuations(tx)}
             trees = providers.load_trees(tx)
+            kept = {image.id: image for image in images.page(tx, limit=10_000)}
             held = ports.of_servers(tx, tx.scalars(sa.select(port_rows.c.server_id)).all())
         self._check_devices(recorded)
         self._check_payment(recorded, paid, owners, alive, pending | left)
         self._check_domains(recorded, alive, pending | left)
         self._check_disks(alive, pending, left)
         self._check_interfaces(held, alive)
+        self._check_images(kept, alive)
         for tree in trees:
             for provider in tree.providers:
                 for name, inventory in provider.inventories.items():
@@ -263,6 +265,17 @@ class World:
                 if domain.ours:
                     wanted = tuple(Nic(port.network, port.mac) for port in held.get(server_id, ()))
                     assert domain.nics == wanted, f"{name}: the interfaces of {server_id} are not its ports"
+
+    def _check_images(self, kept: dict[str, images.Image], alive: dict[str, Server]) -> None:
+        """Each is whole, and there is no content but theirs; a shelved server has its own."""
+        on_disk = {path.name for path in self.plane.settings.images.iterdir()}
+        made = {image_id for image_id, image in kept.items() if "instance_uuid" in image.properties}
+        assert on_disk == made, "images and their contents differ"
+        assert all(kept[image_id].status == "active" for image_id in made), "an image was left half made"
+        for server in alive.values():
+            shelved = server.vm_state is VmState.SHELVED_OFFLOADED
+            assert shelved == (server.shelved_image_id is not None), f"{server.id}: shelved without its disk, or the reverse"
+            assert not shelved or server.shelved_image_id in made, f"{server.id}: the image of its disk is gone"
 
     def free(self) -> dict[str, int]:
         """VGPU used per provider: all zero when nothing is held."""

@@ -425,7 +425,7 @@ class ComputeService:
             self._hypervisor.renew_disk(spec)
 
     def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
-        """Bring the disk of a domain that is shut off to the depot; None where it has none. Raises `HostError`."""
+        """Bring the disk of a domain to the depot; None where it has none. Raises `HostError`."""
         with self._domain_call(call, server_id), self._hypervisor.pack_disk(server_id) as disk:
             if disk is None:
                 return None

@@ -116,7 +116,7 @@ class Hypervisor(Protocol):
         ...
 
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
-        """The disk of a domain that is shut off, as one file that needs no other, for as long as the context lasts.
+        """The disk of a domain, as it is at one moment, as one file that needs no other, for as long as the context lasts.
 
         None where the domain has no disk, or where there is no domain. Raises `HypervisorError`.
         """

@@ -14,7 +14,6 @@ from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
-from lamina.api.image.content import sweep
 from lamina.cli.database_option import open_database
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
 from lamina.cli.state import held
@@ -27,6 +26,7 @@ from lamina.model.policies import PolicyName
 from lamina.model.settings import Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
+from lamina.operations.image_contents import sweep
 from lamina.operations.kinds import KINDS
 from lamina.operations.presence import Presence
 from lamina.operations.queueing import QueueKeeper

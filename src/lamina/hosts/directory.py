@@ -63,7 +63,7 @@ class Compute(Protocol):
         ...
 
     def send_disk(self, call: Call, server_id: str) -> DiskContent | None:
-        """Bring a stopped server's disk to the control plane's depot; None where it has none. Raises `HostError`."""
+        """Bring a server's disk to the control plane's depot, as it is at one moment; None where it has none. Raises `HostError`."""
         ...
 
     def take_disk(self, call: Call, server_id: str, content: DiskContent) -> None:

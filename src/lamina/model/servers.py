@@ -23,6 +23,7 @@ class VmState(enum.StrEnum):
     PAUSED = "paused"
     SUSPENDED = "suspended"
     RESIZED = "resized"
+    SHELVED_OFFLOADED = "shelved_offloaded"
     ERROR = "error"
     DELETED = "deleted"
 
@@ -50,6 +51,12 @@ class TaskState(enum.StrEnum):
     MIGRATING = "migrating"
     SUSPENDING = "suspending"
     RESUMING = "resuming"
+    IMAGE_SNAPSHOT_PENDING = "image_snapshot_pending"
+    IMAGE_UPLOADING = "image_uploading"
+    SHELVING = "shelving"
+    SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
+    SHELVING_OFFLOADING = "shelving_offloading"
+    UNSHELVING = "unshelving"
     DELETING = "deleting"
 
 
@@ -72,6 +79,10 @@ class Action(enum.StrEnum):
     UNPAUSE = "unpause"
     SUSPEND = "suspend"
     RESUME = "resume"
+    CREATE_IMAGE = "createImage"
+    CREATE_BACKUP = "createBackup"
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
     #: what Lamina does by itself to the servers of a host that came back
     RESTORE = "restore"
     #: and to what a server that was evacuated has left there
@@ -117,6 +128,10 @@ RULES: dict[Action, Rule] = {
         Rule(Action.UNPAUSE, frozenset({VmState.PAUSED}), TaskState.UNPAUSING, VmState.ACTIVE),
         Rule(Action.SUSPEND, frozenset({VmState.ACTIVE}), TaskState.SUSPENDING, VmState.SUSPENDED),
         Rule(Action.RESUME, frozenset({VmState.SUSPENDED}), TaskState.RESUMING, VmState.ACTIVE),
+        Rule(Action.CREATE_IMAGE, _RESTING | _HALTED, TaskState.IMAGE_SNAPSHOT_PENDING, None),
+        Rule(Action.CREATE_BACKUP, _RESTING | _HALTED, TaskState.IMAGE_SNAPSHOT_PENDING, None),
+        Rule(Action.SHELVE, _RESTING | _HALTED, TaskState.SHELVING, VmState.SHELVED_OFFLOADED),
+        Rule(Action.UNSHELVE, frozenset({VmState.SHELVED_OFFLOADED}), TaskState.UNSHELVING, VmState.ACTIVE),
         Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.ERROR}, None, None),
         Rule(Action.CLEAR_EVACUATED, frozenset(VmState), None, None),
     )
@@ -130,6 +145,7 @@ _STATUS: dict[VmState, str] = {
     VmState.PAUSED: "PAUSED",
     VmState.SUSPENDED: "SUSPENDED",
     VmState.RESIZED: "VERIFY_RESIZE",
+    VmState.SHELVED_OFFLOADED: "SHELVED_OFFLOADED",
     VmState.ERROR: "ERROR",
     VmState.DELETED: "DELETED",
 }
@@ -198,6 +214,8 @@ class Server:
     locked_reason: str | None = None
     #: ``owner`` or ``admin``: what an administrator locked, its owner cannot unlock
     locked_by: str | None = None
+    #: the image that its disk is kept as while it is shelved
+    shelved_image_id: str | None = None
     #: the availability zone it was asked to stay in
     pinned_zone: str | None = None
     launched_at: float | None = None

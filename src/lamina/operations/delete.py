@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from lamina.model.errors import HostUnreachable
 from lamina.model.hosts import PowerState
 from lamina.model.servers import Action, MigrationStatus, TaskState, VmState
-from lamina.operations import clear_evacuated
+from lamina.operations import clear_evacuated, disk_images
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.log import State
@@ -94,6 +94,9 @@ def _forget(work: DeleteWork, tx: sa.Connection) -> None:
     now = work.plane.clock.now()
     claim.release(tx, work.subject, now=now)
     ports.delete(tx, work.subject)
+    kept = servers.get(tx, work.subject).shelved_image_id
+    if kept is not None:
+        disk_images.forget(work, tx, kept)
     for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
         claim.release(tx, migration.id, now=now)
         servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)

@@ -17,7 +17,10 @@ from lamina.operations import (
     resize,
     restore,
     revert,
+    shelve,
+    snapshot,
     suspend,
+    unshelve,
 )
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
@@ -36,4 +39,7 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     restore.KIND,
     clear_evacuated.KIND,
     suspend.KIND,
+    snapshot.KIND,
+    shelve.KIND,
+    unshelve.KIND,
 )

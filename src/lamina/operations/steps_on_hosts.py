@@ -99,11 +99,12 @@ def bring_back(work: AnyWork, step: str, host: str, flavor: Flavor, consumer_id:
 
 def _image_of(work: AnyWork, server: Server) -> ImageSource | None:
     """What the server's disk begins with; an image that was deleted since is none, and the disk that there is stays."""
-    if server.image_id is None:
+    image_id = server.shelved_image_id or server.image_id
+    if image_id is None:
         return None
     try:
         with work.plane.db.read() as tx:
-            image = images.get(tx, server.image_id)
+            image = images.get(tx, image_id)
     except NotFound:
         return None
     if image.sha512 is None or image.size is None or image.disk_format is None:

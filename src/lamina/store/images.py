@@ -29,7 +29,7 @@ class Image:
     updated_at: float
     name: str | None = None
     visibility: str = "shared"
-    #: queued until there is content, then active
+    #: queued until there is content, then active; saving while a server's disk is to become its content
     status: str = "queued"
     protected: bool = False
     hidden: bool = False
@@ -148,6 +148,13 @@ def activate(tx: sa.Connection, image_id: str, *, size: int, virtual_size: int, 
     query = sa.update(images).where(images.c.id == image_id, images.c.status == "queued").values(status="active", **facts)
     if not tx.execute(query).rowcount:
         raise ConcurrentUpdate(f"Image {image_id} was given content or deleted by somebody else meanwhile.")
+
+
+def fill(tx: sa.Connection, image: Image) -> None:
+    """From saving to active, once, with what its content was found to be. Raises `NotFound` where somebody has deleted it."""
+    values = _row(dataclasses.replace(image, status="active"))
+    if not tx.execute(sa.update(images).where(images.c.id == image.id, images.c.status == "saving").values(**values)).rowcount:
+        raise NotFound(f"No image found with ID {image.id}")
 
 
 def delete(tx: sa.Connection, image_id: str) -> None:

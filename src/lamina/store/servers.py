@@ -165,7 +165,8 @@ def hosts_in_use(tx: sa.Connection, names: Iterable[str]) -> list[str]:
 
 def needs_image(tx: sa.Connection, host: str, image_id: str) -> bool:
     """Whether a server made from this image is on the host, or on its way there or away."""
-    return tx.scalar(sa.select(servers.c.id).where(servers.c.image_id == image_id, _touches(host)).limit(1)) is not None
+    made_from = (servers.c.image_id == image_id) | (servers.c.shelved_image_id == image_id)
+    return tx.scalar(sa.select(servers.c.id).where(made_from, _touches(host)).limit(1)) is not None
 
 
 def count_by_host(tx: sa.Connection) -> dict[str, int]:

@@ -342,6 +342,8 @@ servers = Table(
     Column("locked", sa.Boolean, nullable=False, default=False),
     #: owner or admin: what an administrator locked, its owner cannot unlock
     Column("locked_by", sa.String(8)),
+    #: the image that the disk of a shelved server is kept as
+    Column("shelved_image_id", sa.String(36)),
     Column("created_at", sa.Float, nullable=False),
     Column("updated_at", sa.Float, nullable=False),
     Column("launched_at", sa.Float),

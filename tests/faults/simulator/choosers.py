@@ -8,7 +8,22 @@ from collections.abc import Callable
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
-from lamina.operations import confirm, create, delete, evacuate, live_migrate, pause, power, rebuild, resize, revert, suspend
+from lamina.operations import (
+    confirm,
+    create,
+    delete,
+    evacuate,
+    live_migrate,
+    pause,
+    power,
+    rebuild,
+    resize,
+    revert,
+    shelve,
+    snapshot,
+    suspend,
+    unshelve,
+)
 from lamina.store import servers
 from tests.faults.simulator.scene import Scene
 from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
@@ -84,6 +99,15 @@ def _suspend(scene: Scene, server: Server, _draw: int) -> None:
     (suspend.resume if server.vm_state is VmState.SUSPENDED else suspend.suspend)(scene.plane, CALLER, server.id)
 
 
+def _unshelve(scene: Scene, server: Server, _draw: int) -> None:
+    unshelve.request(scene.plane, CALLER, server.id)
+
+
+def _snapshot(scene: Scene, server: Server, draw: int) -> None:
+    rotation = snapshot.Rotation("daily", draw % 2) if draw % 3 == 0 else None
+    snapshot.request(scene.plane, CALLER, server.id, "kept", {}, rotation)
+
+
 _RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
 CHOOSERS: tuple[Chooser, ...] = (
     Chooser("create", _create, weight=5),
@@ -101,6 +125,9 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("power", _power, _RESTING | {VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}, 2),
     Chooser("pause", _pause, frozenset({VmState.ACTIVE, VmState.PAUSED}), 1),
     Chooser("suspend", _suspend, frozenset({VmState.ACTIVE, VmState.SUSPENDED}), 2),
+    Chooser("snapshot", _snapshot, _RESTING | {VmState.PAUSED, VmState.SUSPENDED}, 1),
+    Chooser("shelve", lambda scene, server, _: shelve.request(scene.plane, CALLER, server.id), _RESTING | {VmState.SUSPENDED}, 1),
+    Chooser("unshelve", _unshelve, frozenset({VmState.SHELVED_OFFLOADED}), 2),
     Chooser("rebuild", lambda scene, server, _: rebuild.request(scene.plane, CALLER, server.id, None, {}), _RESTING | {VmState.ERROR}, 1),
     Chooser("evacuate", _evacuate, _RESTING | {VmState.ERROR}, 2),
     Chooser("clear_evacuated", _clear_evacuated, _RESTING, 1),

@@ -61,7 +61,9 @@ class Stage(Desk):
 
     def begin(self, beginning: str) -> dict[str, tuple[bytes, bytes]] | None:
         """Have the database as it is at this beginning. The machines and journals that go with it; None where there is none such yet."""
-        shutil.rmtree(self.folder / "depot", ignore_errors=True)
+        for name in ("depot", "images"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / "images").mkdir()
         database, hosts = self._kept.get(beginning, (None, None))
         self.put_back(database)
         return hosts

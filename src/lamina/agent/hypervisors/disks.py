@@ -134,6 +134,21 @@ class Disks:
             packed.unlink(missing_ok=True)
 
     @contextlib.contextmanager
+    def copied(self, server_id: str, copy: Callable[[Path], None]) -> Iterator[Path | None]:
+        """The same of a disk that a domain has open; `copy` makes the file."""
+        path = self.disk(server_id)
+        if not path.exists():
+            yield None
+            return
+        copied = path.with_suffix(".copied")
+        try:
+            copied.unlink(missing_ok=True)
+            copy(copied)
+            yield copied
+        finally:
+            copied.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
     def placed(self, server_id: str) -> Iterator[Path]:
         """Where to write such a file; it becomes the disk when the context ends well."""
         arriving = self.disk(server_id).with_suffix(".arriving")

@@ -131,6 +131,17 @@ def hostdevs(xml: str) -> dict[str, str]:
     return {handle: _written(element) for element in _root(xml).findall("devices/hostdev") for handle in _handles(element)}
 
 
+def backup(disks: Sequence[str], into: Path) -> str:
+    """What libvirt is to copy of a running domain, and where to: its one disk, whole (libvirt, "Backup XML format")."""
+    if len(disks) != 1:
+        raise HypervisorError(f"The domain has {len(disks)} disks of its own, and one is copied.")
+    wanted = ET.Element("domainbackup", mode="push")
+    disk = ET.SubElement(ET.SubElement(wanted, "disks"), "disk", name=disks[0], backup="yes", type="file")
+    ET.SubElement(disk, "driver", type="qcow2")
+    ET.SubElement(disk, "target", file=str(into))
+    return _written(wanted)
+
+
 def own_disks(xml: str) -> list[str]:
     """What the guest's writable disks are called, which no two hosts share. Raises `HypervisorError`."""
     disks = [disk for disk in _root(xml).findall("devices/disk") if disk.find("readonly") is None]

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -236,9 +237,23 @@ class LibvirtHypervisor:
 
     def pack_disk(self, server_id: str) -> AbstractContextManager[Path | None]:
         found = self._find(server_id)
-        if found is not None and not self._power(found[0]).is_off:
-            raise HypervisorError(f"The disk of server {server_id} is in use by its running domain.")
-        return self._disks.packed(server_id)
+        if found is None or self._power(found[0]).is_off:
+            return self._disks.packed(server_id)
+        return self._disks.copied(server_id, partial(self._copy_disk, found[0]))
+
+    def _copy_disk(self, domain: Domain, into: Path) -> None:
+        """A running domain's disk as it is at one moment, by QEMU itself: nobody else may read what it has open."""
+        xml = domain_xml.backup(domain_xml.own_disks(self._connection.ask("describe a domain", lambda _: domain.XMLDesc())), into)
+        self._connection.ask("begin to copy a disk", lambda _: domain.backupBegin(xml, None))
+
+        def look(_: libvirt.virConnect) -> tuple[int, int]:
+            ended = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
+            return domain.jobInfo()[0], ended.get("type", libvirt.VIR_DOMAIN_JOB_NONE)
+
+        while (state := self._connection.ask("tell of a domain's job", look))[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+            time.sleep(LOOK)
+        if state[1] != libvirt.VIR_DOMAIN_JOB_COMPLETED:
+            raise HypervisorError("libvirt did not copy the disk to its end.")
 
     def place_disk(self, server_id: str) -> AbstractContextManager[Path]:
         if self._find(server_id) is not None:

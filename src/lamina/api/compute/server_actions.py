@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from lamina.api.compute import server_consoles, server_evacuations, server_live_migrations, server_rebuilds
+from lamina.api.compute import (
+    server_consoles,
+    server_evacuations,
+    server_images,
+    server_live_migrations,
+    server_rebuilds,
+    server_shelving,
+)
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
@@ -17,7 +24,7 @@ from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server
-from lamina.operations import confirm, delete, pause, power, resize, revert, suspend
+from lamina.operations import confirm, delete, pause, power, resize, revert, shelve, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import hosts
@@ -180,6 +187,11 @@ ACTIONS: dict[str, ServerAction] = {
     "reboot": ServerAction(_reboot),
     "rebuild": ServerAction(server_rebuilds.rebuild),
     "resume": ServerAction(_begins(suspend.resume, "resume")),
+    "createImage": ServerAction(server_images.create_image),
+    "createBackup": ServerAction(server_images.create_backup),
+    "shelve": ServerAction(_begins(shelve.request, "shelve")),
+    "shelveOffload": ServerAction(server_shelving.offload, admin_rule="os_compute_api:os-shelve:shelve_offload"),
+    "unshelve": ServerAction(server_shelving.unshelve),
     "suspend": ServerAction(_begins(suspend.suspend, "suspend")),
     "unpause": ServerAction(_begins(pause.unpause, "unpause")),
     "lock": ServerAction(_lock, locked=True),
@@ -190,10 +202,10 @@ ACTIONS: dict[str, ServerAction] = {
 }
 #: documented, and not done here
 NOT_HERE = frozenset(
-    {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword", "createBackup", "createImage"}
+    {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword"}
     | {"injectNetworkInfo", "os-resetState", "removeFixedIp", "removeFloatingIp"}
-    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "shelve", "shelveOffload", "trigger_crash_dump"}
-    | {"unrescue", "unshelve"}
+    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "trigger_crash_dump"}
+    | {"unrescue"}
 )
 
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from lamina.api.image import access, answers, attributes, content, listing
+from lamina.api.image import access, answers, attributes, listing
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route
 from lamina.model import ids
 from lamina.model.errors import BadRequest, Conflict, Forbidden, NotFound, NotImplementedHere, UnsupportedMedia
+from lamina.operations import image_contents
 from lamina.store import images
 from lamina.store.images import Image
 
@@ -104,7 +105,7 @@ def delete(request: Request) -> Reply:
         if found.protected:
             raise Forbidden(f"Image {found.id} is protected and cannot be deleted.")
         images.delete(tx, found.id)
-    content.remove(request.plane, found.id)
+    image_contents.remove(request.plane, found.id)
     return Reply(204)
 
 

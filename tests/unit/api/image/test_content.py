@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from lamina.api.image import content
 from lamina.model.errors import BadRequest
+from lamina.operations import image_contents as content
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import images
 
@@ -198,14 +198,14 @@ def test_a_crash_after_the_file_came_is_swept_up(
     demo = headers("demo")
     image_id, whole = queued(client, demo), queued(client, demo)
     assert client.put(f"{IMAGES}/{whole}/file", headers=demo | OCTETS, content=b"whole").status_code == 204
-    to_disk = content._to_disk
+    to_disk = content.to_disk
 
     def crash(path: Path) -> None:
         if path == cloud.settings.images:
             raise OSError("the power went")
         to_disk(path)
 
-    monkeypatch.setattr(content, "_to_disk", crash)
+    monkeypatch.setattr(content, "to_disk", crash)
     assert client.put(f"{IMAGES}/{image_id}/file", headers=demo | OCTETS, content=b"lost").status_code == 500
     monkeypatch.undo()
     assert files(cloud) == {image_id, whole}
