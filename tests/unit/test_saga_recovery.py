@@ -31,10 +31,15 @@ def test_what_i_run_i_do_not_take_again() -> None:
     assert plan([found(1, State.RUNNING, lease=0.0)], me="me", mine={"saga1"}, now=10.0, alone=True, kinds=KINDS).take == ()
 
 
-def test_a_stuck_saga_waits_for_its_operator_and_holds_its_subject() -> None:
-    rows = [found(1, State.STUCK, lease=0.0), found(2, State.WAITING, owner=None, lease=None)]
-    decided = plan(rows, me="me", mine=(), now=10.0, alone=True, kinds=KINDS)
-    assert (decided.take, decided.promote) == ((), ())
+def test_a_stuck_saga_waits_for_its_operator() -> None:
+    decided = plan([found(1, State.STUCK, lease=0.0)], me="me", mine=(), now=10.0, alone=True, kinds=KINDS)
+    assert (decided.take, decided.promote, decided.overrule) == ((), (), ())
+
+
+def test_what_waits_behind_a_stuck_saga_has_it_given_up() -> None:
+    waiting = [found(seq, State.WAITING, owner=None, lease=None) for seq in (2, 3)]
+    decided = plan([found(1, State.STUCK, lease=0.0), *waiting], me="me", mine=(), now=10.0, alone=True, kinds=KINDS)
+    assert (decided.take, decided.promote, decided.overrule) == ((), (), (("saga1", "saga2"),))
 
 
 def test_of_two_that_wait_the_older_is_promoted() -> None:

@@ -240,6 +240,19 @@ def test_an_interrupting_saga_takes_over_from_a_stuck_one(db: Database) -> None:
     assert toy.run(second).state == State.DONE
 
 
+def test_an_interrupting_saga_does_not_wait_for_one_that_gets_stuck_before_it(db: Database) -> None:
+    """The one it interrupts is past its point of no return, and then cannot go on."""
+    toy = Toy(db, kind(irrevocable=True))
+    toy.plane.errors["third"] = [HypervisorError("no")]
+    first = toy.enlist()
+    toy.runner.advance(first)
+    second = toy.enlist(interrupt=True)
+    assert toy.row(second).state == State.WAITING
+    assert toy.run(first).state == State.ABANDONED
+    assert toy.row(first).abandoned_reason == f"given up for the operation {second}"
+    assert toy.run(second).state == State.DONE
+
+
 def test_a_step_that_this_version_does_not_know_sticks_readably(toy: Toy) -> None:
     saga_id = toy.enlist()
     with toy.db.write() as tx:

@@ -20,7 +20,7 @@ import structlog
 from lamina.model import decoding, ids
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
-from lamina.saga import recovery
+from lamina.saga import lines, recovery
 from lamina.saga.log import CorruptLog, Do, Entry, Event, Finish, State, Undo, next_move, unwinding
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, StepDidNothing, Work
 from lamina.store import sagas
@@ -125,7 +125,7 @@ class Runner(Generic[D]):
         saga_id, now = ids.new_uuid(), self._clock.now()
         holder = sagas.holder(tx, subject) if interrupt else None
         if holder is not None and holder.state == State.STUCK:
-            sagas.operator_verdict(tx, holder.id, state=State.ABANDONED, reason=f"given up for the operation {saga_id}", now=now)
+            _give_up(tx, holder.id, saga_id, now)
             holder = None
         elif holder is not None:
             sagas.cancel(tx, holder.id)
@@ -175,7 +175,22 @@ class Runner(Generic[D]):
             if self._take(rows[saga_id]):
                 log.info("saga taken up", saga=saga_id, kind=rows[saga_id].kind, subject=rows[saga_id].subject)
                 self.wake(saga_id)
+        for stuck, saga_id in plan.overrule:
+            if self._overrule(stuck, rows[saga_id]):
+                log.info("stuck saga given up for one that waits", stuck=stuck, saga=saga_id, subject=rows[saga_id].subject)
+                self.wake(saga_id)
         return plan
+
+    def _overrule(self, stuck: str, waiting: sagas.SagaRow) -> bool:
+        """Let the one that waits behind a stuck saga begin; False where an operator or another process was faster."""
+        now = self._clock.now()
+        try:
+            with self._db.write() as tx:
+                _give_up(tx, stuck, waiting.id, now)
+                taken = sagas.take(tx, waiting, state=State.RUNNING, owner=self.me, lease_expires_at=now + self._lease, now=now)
+        except Conflict:
+            return False
+        return taken is not None
 
     def _take(self, row: sagas.SagaRow) -> bool:
         now = self._clock.now()
@@ -194,7 +209,7 @@ class Runner(Generic[D]):
         """Let a stuck saga try again. Raises `NotFound`, `Conflict`."""
         now = self._clock.now()
         with self._db.write() as tx:
-            back = unwinding(_entries(tx, saga_id))
+            back = unwinding(lines.read(sagas.events(tx, [saga_id])))
             sagas.operator_verdict(tx, saga_id, state=State.UNWINDING if back else State.RUNNING, reason=None, now=now)
         self.take_over()
 
@@ -227,12 +242,12 @@ class Runner(Generic[D]):
         """Make one move of a saga that this process owns; False once nothing is left to do for now."""
         with self._db.read() as tx:
             row = sagas.get(tx, saga_id)
-            lines = sagas.events(tx, [saga_id])
+            written = sagas.events(tx, [saga_id])
         if row.owner != self.me or row.state not in (State.RUNNING, State.UNWINDING):
             return False
         kind = self.kinds[row.kind]
         try:
-            entries = _read(lines)
+            entries = lines.read(written)
             move = next_move(row.steps, entries)
             turn = _Turn(self, kind, row, entries, self._work(kind, row, entries))
         except CorruptLog as error:
@@ -254,7 +269,10 @@ class Runner(Generic[D]):
         with self._db.write() as tx:
             now = self._clock.now()
             sagas.write(tx, row.id, owner=self.me, epoch=row.epoch, new_events=(), state=State.STUCK, error=told, updated_at=now)
+            waited_for = sagas.waiting(tx, row.subject) is not None
         log.error("saga is stuck", saga=row.id, kind=row.kind, subject=row.subject, why=error.message)
+        if waited_for:
+            self.take_over()
         return False
 
     def _work(self, kind: Kind[D, Any], row: sagas.SagaRow, entries: list[Entry]) -> Work[D, Any]:
@@ -383,7 +401,10 @@ class _Turn(Generic[D]):
             events.append(self._event(undoing, Event.UNDO_FAILED, error=error))
         with self._runner._db.write() as tx:
             self._write(tx, events, state=State.STUCK, error=dataclasses.asdict(error))
+            waited_for = sagas.waiting(tx, self._row.subject) is not None
         log.error("saga is stuck", saga=self._row.id, kind=self._row.kind, subject=self._row.subject, step=error.step, why=error.message)
+        if waited_for:
+            self._runner.take_over()
         return False
 
     def _fail(self, name: str, error: Exception) -> bool:
@@ -412,7 +433,7 @@ class _Turn(Generic[D]):
         """The last commit of a saga: its subject learns of the outcome and the next in line is promoted."""
         self._write(tx, events, state=state)
         if state is State.UNDONE:
-            self._kind.undone(self._work, tx, _first_failure(self._entries))
+            self._kind.undone(self._work, tx, lines.first_failure(self._entries))
         following = sagas.waiting(tx, self._row.subject)
         if following is not None and sagas.holder(tx, self._row.subject) is None:
             now = self._runner._clock.now()
@@ -473,21 +494,6 @@ class _Turn(Generic[D]):
             log.error("step failed", saga=self._row.id, kind=self._row.kind, step=name, exc_info=error)
 
 
-def _entries(tx: sa.Connection, saga_id: str) -> list[Entry]:
-    return _read(sagas.events(tx, [saga_id]))
-
-
-def _read(lines: Iterable[sagas.EventRow]) -> list[Entry]:
-    """Raises `CorruptLog`."""
-    try:
-        return [Entry(e.step, Event(e.event), e.number, e.started_at, e.finished_at, e.output, e.error, e.host) for e in lines]
-    except ValueError as error:
-        raise CorruptLog(f"a line of the log cannot be read: {error}") from error
-
-
-def _first_failure(entries: Iterable[Entry]) -> SagaError:
-    """Why the saga turned back, whatever went wrong on the way."""
-    for entry in entries:
-        if entry.event is Event.FAILED and entry.error is not None:
-            return SagaError(**entry.error)
-    return SagaError(LaminaError.code, "the operation failed")
+def _give_up(tx: sa.Connection, stuck: str, saga_id: str, now: float) -> None:
+    """End a stuck saga for the sake of another. Raises `Conflict` where it is not stuck."""
+    sagas.operator_verdict(tx, stuck, state=State.ABANDONED, reason=f"given up for the operation {saga_id}", now=now)
