@@ -7,11 +7,10 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from lamina.agent.journal import Journal
-from lamina.model.errors import Conflict
 from lamina.model.servers import VmState
 from lamina.operations import delete, resize
 from lamina.saga.log import CorruptLog, State
+from lamina.store import hosts
 from lamina.store.tables import saga_events, sagas
 from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
@@ -70,16 +69,49 @@ def test_damaged_parameters_of_an_operation(world: World, turns: int) -> None:
     named_and_in_nobodys_way(world, saga_id)
 
 
-def test_a_damaged_record_of_a_journal(world: World) -> None:
-    """Without it a device of ours would be taken for a foreign one: the file is named, and left as it is."""
+FIELDS = ("uuid", "server_id", "framework", "gpu", "type", "type_id", "boot_id")
+
+
+def damage_the_journal(world: World, host: str, field: str) -> str:
+    """Damage a field of the first record; the vGPU's uuid."""
+    path = world.state / "agents" / f"{host}.json"
+    content = json.loads(path.read_text())
+    uuid = next(iter(content["vgpus"]))
+    content["vgpus"][uuid][field] = 7
+    path.write_text(json.dumps(content))
+    return str(uuid)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_damaged_record_of_a_journal_keeps_no_agent_from_starting(world: World, field: str) -> None:
+    """It is named, and where it is certain what it was it is written anew: nothing was done to the server."""
     server = world.created(TWO)
-    path = world.state / "agents" / f"{server.host}.json"
-    whole = path.read_text()
-    for uuid in json.loads(whole)["vgpus"]:
-        for field in ("uuid", "server_id", "framework", "gpu", "parent", "type", "type_id", "boot_id"):
-            content = json.loads(whole)
-            content["vgpus"][uuid][field] = 7
-            path.write_text(json.dumps(content))
-            with pytest.raises(Conflict, match=path.name):
-                Journal(path)
-            assert json.loads(path.read_text()) == content
+    assert server.host is not None
+    uuid = damage_the_journal(world, server.host, field)
+    world.begin()
+    world.settle()
+    with world.plane.db.read() as tx:
+        problems = hosts.get_host(tx, server.host).problems
+    assert any(uuid in problem and "damaged" in problem for problem in problems)
+    assert world.hosts[server.host].compute._journal.set_aside() == {}
+    world.check()
+    assert world.server(server.id).updated_at == server.updated_at, "nothing had to be restored"
+    delete.request(world.plane, CALLER, server.id)
+    world.settle()
+    world.check()
+    assert world.free() == {}
+
+
+def test_a_vf_of_which_it_is_not_certain_is_left_alone(desk: Desk) -> None:
+    """Nobody knows where it stood: the server gets another one, and what may be somebody else's stays."""
+    world = World.on(desk, "vfio")
+    server = world.created(ONE)
+    assert server.host is not None
+    uuid = damage_the_journal(world, server.host, "parent")
+    kept = dict(world.hosts[server.host].machine.state.vf_types)
+    world.begin()
+    world.settle()
+    assert world.hosts[server.host].machine.state.vf_types.items() >= kept.items()
+    with world.plane.db.read() as tx:
+        assert any(f"{uuid} is damaged and set aside" in problem for problem in hosts.get_host(tx, server.host).problems)
+    assert world.server(server.id).vm_state is VmState.ACTIVE

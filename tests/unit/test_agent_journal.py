@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_fences_of_servers_long_gone_are_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff\xfe", b'{"vgpus": {"a": {"uuid": "a"}}}', b'{"vgpus": []}', b'{"fences": {"s": {"epoch": "x"}}}'],
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"vgpus": []}', b'{"vgpus": {"a": {"uuid": "a"}}', b'{"fences": 7}'],
 )
 def test_a_damaged_journal_is_an_error_that_names_it_and_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.json"
@@ -91,8 +92,67 @@ def test_an_address_that_is_none_is_damage(tmp_path: Path) -> None:
     content = (tmp_path / "journal.json").read_text()
     assert '"slot":' in content
     (tmp_path / "journal.json").write_text(content.replace('"slot":0', '"slot":99'))
-    with pytest.raises(Conflict, match="is damaged"):
-        Journal(tmp_path / "journal.json")
+    damaged = Journal(tmp_path / "journal.json")
+    assert damaged.records() == {}
+    assert damaged.set_aside()["a"]["server_id"] == "server"
+
+
+@pytest.mark.parametrize("damage", ["7", "null", '"torn"', "{}", '{"uuid": "a"}', "[[]]", '{"uuid": 7, "server_id": "s"}'])
+def test_a_damaged_record_is_set_aside_and_the_others_are_there(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    with journal.call(call(epoch=5), "server", now=1.0):
+        journal.put([record("a"), record("b")])
+    content = json.loads(path.read_bytes())
+    content["vgpus"]["a"] = json.loads(damage)
+    path.write_text(json.dumps(content))
+    journal = Journal(path)
+    assert journal.records() == {"b": record("b")}
+    assert journal.set_aside().keys() == {"a"}
+    with journal.call(call(epoch=6), "server", now=2.0):
+        journal.forget(["b"])
+    again = Journal(path)
+    assert again.set_aside().keys() == {"a"}, "it stays until it is written anew"
+    with again.call(call(epoch=6), "server", now=3.0):
+        again.put([record("a")])
+    assert Journal(path).set_aside() == {}
+    assert Journal(path).records() == {"a": record("a")}
+
+
+def test_a_record_under_anothers_uuid_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    with journal.call(call(), "server", now=1.0):
+        journal.put([record("a")])
+    path.write_text(path.read_text().replace('{"a":{', '{"b":{'))
+    assert Journal(path).records() == {}
+    assert Journal(path).set_aside()["b"]["uuid"] == "a"
+
+
+def test_a_damaged_fence_refuses_all_that_came_before(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    for server_id, epoch in (("server", 5), ("other", 7)):
+        with journal.call(call(epoch=epoch), server_id, now=time.time()):
+            pass
+    content = json.loads(path.read_bytes())
+    content["fences"]["server"] = {"epoch": "x"}
+    path.write_text(json.dumps(content))
+    journal = Journal(path)
+    with pytest.raises(StaleFence), journal.call(call(epoch=7, number=99), "server", now=time.time()):
+        raise AssertionError("a stale call was admitted")
+    with journal.call(call(epoch=8), "server", now=time.time()):
+        pass
+
+
+def test_the_highest_epoch_outlives_the_fence_that_bore_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.json")
+    assert journal.epoch == 0
+    with journal.call(call(epoch=9), "old", now=1.0):
+        pass
+    with journal.call(call(epoch=3), "new", now=REMEMBER_FENCES * 2):
+        pass
+    assert Journal(tmp_path / "journal.json").epoch == 9
 
 
 def test_what_cannot_be_written_has_not_been_made(tmp_path: Path) -> None:

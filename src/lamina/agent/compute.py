@@ -27,6 +27,7 @@ from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
 from lamina.agent.places import is_at, parent_of, place_of, profile_of, report_of, type_of
+from lamina.agent.salvage import Salvage
 from lamina.agent.sysfs import Sysfs
 from lamina.agent.turns import Turns
 from lamina.model import ids
@@ -90,15 +91,24 @@ class ComputeService:
         self._turns = Turns()
         #: the GPUs as last discovered; what stands on them is always read anew
         self._found: dict[PciAddress, Found] = {}
+        self._salvage = Salvage(host, journal)
+        #: number of the last report
+        self._sequence = 0
 
     # ------------------------------------------------------------------------------------------------ what is there
 
     def report(self) -> HostReport:
         """Everything this host has now; a GPU that cannot be read is a sentence in ``problems``."""
         with self._lock:
+            # told before anything is looked at: whatever comes with a higher number was seen later
+            self._sequence = sequence = max(self._sequence + 1, int(self._clock.now() * 1_000_000))
             found, problems = self._discover()
+            self._salvage.attempt(lambda: found, self._hypervisor)
             gpus = tuple(GpuReport(f.gpu, dict(f.available), self._vgpus(f)) for f in found)
-            problems += self._lost(gpus)
+            lost = self._lost(gpus)
+            problems += [f"vGPU {v.uuid} ({v.type}) of server {v.server_id} is not on GPU {v.gpu} any more" for v in lost]
+            problems += self._salvage.problems()
+            epoch = self._journal.epoch
         capacity = self._hypervisor.capacity()
         return HostReport(
             host=self._host,
@@ -112,13 +122,15 @@ class ComputeService:
             domains=tuple(self._hypervisor.domains()),
             networks=capacity.networks,
             problems=tuple(problems),
+            lost=lost,
+            sequence=sequence,
+            epoch=epoch,
         )
 
-    def _lost(self, gpus: Iterable[GpuReport]) -> list[str]:
-        """Sentences about what the journal has and the machine does not."""
+    def _lost(self, gpus: Iterable[GpuReport]) -> tuple[VgpuReport, ...]:
+        """What the journal has and the machine does not."""
         standing = {v.uuid for g in gpus for v in g.vgpus if v.ours}
-        lost = [r for r in self._journal.records().values() if r.uuid not in standing]
-        return [f"vGPU {r.uuid} ({r.type}) of server {r.server_id} is not on GPU {r.gpu} any more" for r in lost]
+        return tuple(report_of(record) for record in self._journal.records().values() if record.uuid not in standing)
 
     def _discover(self) -> tuple[list[Found], list[str]]:
         found: list[Found] = []
@@ -204,6 +216,7 @@ class ComputeService:
         if not specs:
             return ()
         with self._turns.of(specs[0].server_id), self._lock, self._journal.call(call, specs[0].server_id, self._clock.now()):
+            self._salvage.attempt(lambda: self._discover()[0], self._hypervisor)
             self._remove_moved(specs)
             gpus = {a: self._gpu_offering(a, {s.type for s in specs if s.gpu == a}) for a in {spec.gpu for spec in specs}}
             standing = {v.uuid: v for found in gpus.values() for v in self._vgpus(found)}
@@ -296,6 +309,7 @@ class ComputeService:
         Raises `StaleFence`, and `DeviceRefused` for one that cannot be removed; those before it are gone.
         """
         with self._turns.of(server_id), self._lock, self._journal.call(call, server_id, self._clock.now()):
+            self._salvage.attempt(lambda: self._discover()[0], self._hypervisor)
             records = self._journal.records()
             gone: list[str] = []
             try:

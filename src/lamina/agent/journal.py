@@ -2,14 +2,19 @@
 
 A VF's address is used again by the next server, and an mdev may be anybody's; only the journal tells ours from foreign
 ones, and whose it is. One JSON file, replaced whole and flushed to disk at every change.
+
+Each record is read by itself. One that cannot be read is set aside, in the file as in memory, and keeps nobody from starting.
+A server's fence that cannot be read counts as the highest there has been, so that whatever came before is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +26,8 @@ from lamina.model.ids import PciAddress
 
 #: how long a server's fence is remembered after its last call, in seconds: longer than any call is on its way
 REMEMBER_FENCES = 86400.0
+#: a call number that none is given
+HIGHEST = 2**62
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -51,19 +58,58 @@ class SeenFence(msgspec.Struct, frozen=True):
 class _Content(msgspec.Struct, frozen=True):
     vgpus: dict[str, Record] = {}
     fences: dict[str, SeenFence] = {}
+    #: by uuid, as they were read: records that are none
+    set_aside: dict[str, msgspec.Raw] = {}
+    #: the highest of all fences that there have been
+    epoch: int = 0
+
+
+class _File(msgspec.Struct, frozen=True):
+    vgpus: dict[str, msgspec.Raw] = {}
+    fences: dict[str, msgspec.Raw] = {}
+    set_aside: dict[str, msgspec.Raw] = {}
+    epoch: int = 0
+
+
+T = TypeVar("T")
+_DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, BadRequest)
+
+
+def _each(raw: Mapping[str, msgspec.Raw], kind: type[T]) -> tuple[dict[str, T], dict[str, msgspec.Raw]]:
+    """Those that can be read, and those that cannot."""
+    good: dict[str, T] = {}
+    bad: dict[str, msgspec.Raw] = {}
+    for key, text in raw.items():
+        try:
+            good[key] = decoding.from_json(bytes(text), kind)
+        except _DAMAGE:
+            bad[key] = text.copy()
+    return good, bad
+
+
+def _content(file: _File) -> _Content:
+    vgpus, damaged = _each(file.vgpus, Record)
+    # one under another's uuid is neither
+    swapped = {uuid for uuid, record in vgpus.items() if record.uuid != uuid}
+    damaged |= {uuid: file.vgpus[uuid].copy() for uuid in swapped}
+    fences, unreadable = _each(file.fences, SeenFence)
+    epoch = max((file.epoch, *(fence.epoch for fence in fences.values())))
+    fences |= dict.fromkeys(unreadable, SeenFence(epoch, HIGHEST, time.time()))
+    kept = {uuid: record for uuid, record in vgpus.items() if uuid not in swapped}
+    return _Content(kept, fences, {uuid: raw.copy() for uuid, raw in file.set_aside.items()} | damaged, epoch)
 
 
 class Journal:
     """Kept by one process; every change is on disk when the call returns, or it has not been made at all."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `Conflict` for a file that cannot be read: starting without it would take our devices for foreign ones."""
-        self._path = path
+        """Raises `Conflict` for a file that is no journal: starting without it would take all our devices for foreign ones."""
+        self.path = path
         try:
-            self._content = decoding.from_json(path.read_bytes(), _Content)
+            self._content = _content(decoding.from_json(path.read_bytes(), _File))
         except FileNotFoundError:
             self._content = _Content()
-        except (msgspec.DecodeError, UnicodeDecodeError, BadRequest) as error:
+        except _DAMAGE as error:
             raise Conflict(f"The journal {path} is damaged ({error}); restore it from a backup, or move it away.") from error
         #: a fence that the file does not have yet
         self._pending: dict[str, SeenFence] = {}
@@ -71,6 +117,22 @@ class Journal:
     def records(self) -> Mapping[str, Record]:
         """The vGPUs of ours, by uuid."""
         return self._content.vgpus
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch of all calls that were ever admitted here; 0 before the first."""
+        return max((self._content.epoch, *(fence.epoch for fence in self._pending.values())))
+
+    def set_aside(self) -> dict[str, dict[str, Any]]:
+        """What can still be read of each record that is damaged, by the uuid that it stands under."""
+        found: dict[str, dict[str, Any]] = {}
+        for uuid, raw in self._content.set_aside.items():
+            try:
+                value = msgspec.json.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                value = None
+            found[uuid] = value if isinstance(value, dict) else {}
+        return found
 
     @contextlib.contextmanager
     def call(self, call: Call, server_id: str, now: float) -> Iterator[None]:
@@ -89,7 +151,7 @@ class Journal:
                 self._write(self._content.vgpus)
 
     def put(self, records: Iterable[Record]) -> None:
-        """Raises `HostError` where the file cannot be written."""
+        """What was set aside under the same uuid is no longer. Raises `HostError` where the file cannot be written."""
         self._write(self._content.vgpus | {r.uuid: r for r in records})
 
     def forget(self, uuids: Collection[str]) -> None:
@@ -100,11 +162,13 @@ class Journal:
     def _write(self, vgpus: dict[str, Record]) -> None:
         fences = self._content.fences | self._pending
         newest = max((f.at for f in self._pending.values()), default=0.0)
-        content = _Content(vgpus, {server: f for server, f in fences.items() if f.at > newest - REMEMBER_FENCES})
+        kept = {server: f for server, f in fences.items() if f.at > newest - REMEMBER_FENCES}
+        set_aside = {uuid: raw for uuid, raw in self._content.set_aside.items() if uuid not in vgpus}
+        content = _Content(vgpus, kept, set_aside, self.epoch)
         try:
-            replace_durably(self._path, msgspec.json.encode(content))
+            replace_durably(self.path, msgspec.json.encode(content))
         except OSError as error:
-            raise HostError(f"The journal {self._path} cannot be written: {error.strerror}.") from error
+            raise HostError(f"The journal {self.path} cannot be written: {error.strerror}.") from error
         self._content, self._pending = content, {}
 
 

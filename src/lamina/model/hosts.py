@@ -218,3 +218,9 @@ class HostReport:
     networks: tuple[str, ...] = ()
     #: sentences for a person: GPUs that could not be read, types asked for and not offered, …
     problems: tuple[str, ...] = ()
+    #: vGPUs of ours that the host's journal has and the machine does not, as they were
+    lost: tuple[VgpuReport, ...] = ()
+    #: grows from report to report of one host; all in this one was seen after every report with a lower number was begun. 0: not told
+    sequence: int = 0
+    #: the highest epoch of all calls that the host has admitted (`Fence`)
+    epoch: int = 0
