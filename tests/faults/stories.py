@@ -8,7 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from lamina.model.hosts import PowerAction
+from lamina.model import ids
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import Call, DomainSpec, Fence, PowerAction, VgpuSpec
+from lamina.model.ids import PciAddress
+from lamina.model.policies import PolicyName
 from lamina.model.servers import VmState
 from lamina.operations import (
     confirm,
@@ -24,13 +28,17 @@ from lamina.operations import (
     revert,
     shelve,
     snapshot,
+    steps_on_hosts,
     suspend,
     unshelve,
 )
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import hosts, servers
-from tests.faults.world import CALLER, ONE, PLAIN, TWO, World
+from lamina.scheduling import claim
+from lamina.scheduling.claim import Payer
+from lamina.scheduling.filters import Wanted
+from lamina.store import hosts, sagas, servers
+from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, World
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -225,7 +233,68 @@ def _reboot_the_host(world: World, server_id: str) -> str:
     return server_id
 
 
+def _left_over(world: World) -> str:
+    """A server that runs on one host, and on the other what an operation that was given up has left of it: a domain with a vGPU."""
+    server = world.created(TWO)
+    other = next(name for name in world.hosts if name != server.host)
+    leave(world, server.id, other)
+    return server.id
+
+
+def leave(world: World, server_id: str, host: str) -> str:
+    """Have a domain with a vGPU of this server stand on a host where no record knows of it; the vGPU's uuid."""
+    _, small, _ = CARDS[world.framework]
+    uuid, call = ids.new_uuid(), Call("given up", "left", Fence(1, 1))
+    compute = world.hosts[host].compute
+    place = 0 if world.framework == "mig" else None
+    compute.ensure_vgpus(call, [VgpuSpec(uuid, server_id, PciAddress.parse("0000:81:00.0"), small, placement=place)])
+    compute.ensure_domain(call, DomainSpec(server_id, f"lamina-{server_id}", 1, 512, 1, (uuid,), running=True))
+    return uuid
+
+
+def _unpaid(world: World) -> str:
+    """A server whose migration is over, and still holds what it should have given back."""
+    server_id = _resized(world)
+    confirm.request(world.plane, CALLER, server_id)
+    world.settle()
+    server = world.server(server_id)
+    with world.plane.db.write() as tx:
+        (migration,) = servers.migrations_page(tx)
+        payer = Payer(migration.id, "MIGRATION", server_id, server.project_id, server.user_id, "given up")
+        wanted = Wanted(ONE.request, None, migration.source_host)
+        claim.claim(tx, world.plane.index, wanted, payer, PolicyName.PACK, now=world.clock.now(), service_down=1e9)
+        records = hosts.vgpus_of_server(tx, server_id, migration.id)
+    specs = [VgpuSpec(r.uuid, server_id, r.address, r.type, r.parent, r.placement) for r in records]
+    with world.plane.db.write() as tx:
+        epoch = sagas.next_epoch(tx)
+    made = world.hosts[migration.source_host].compute.ensure_vgpus(Call("given up", "left", Fence(epoch, 1)), specs)
+    with world.plane.db.write() as tx:
+        steps_on_hosts.record_vgpus(tx, made, VgpuState.PRESENT)
+    return server_id
+
+
+def look(world: World) -> None:
+    """At all hosts and at what is paid for."""
+    for host in world.hosts:
+        reconcile.host(world.plane, host)
+    reconcile.consumers(world.plane)
+
+
+def look_twice(world: World) -> None:
+    """As far apart as it takes for what is left over to go."""
+    look(world)
+    world.clock.sleep(world.plane.settings.orphan_grace)
+    look(world)
+
+
+def _look(world: World, server_id: str) -> str:
+    look_twice(world)
+    return server_id
+
+
 STORIES: tuple[Story, ...] = (
+    Story("clear", _left_over, _look),
+    Story("clear", _unpaid, _look, "clear what a migration holds"),
     Story("create", _nothing, _create),
     Story("delete", _active, _delete),
     Story("delete", _resized, _delete, "delete a resized server"),

@@ -9,7 +9,7 @@ import pytest
 from lamina.model.servers import Server, VmState
 from lamina.operations import auto_confirm, resize, revert
 from lamina.operations.control_plane import ControlPlane
-from lamina.operations.reconcile import Reconciler
+from lamina.operations.rounds import Reconciler
 from lamina.store import hosts
 from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World

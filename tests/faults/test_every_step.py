@@ -21,7 +21,7 @@ from lamina.saga.log import State
 from lamina.saga.steps import Change, Effect, Kind, Step, StepDidNothing
 from lamina.store import sagas, servers
 from tests.faults.desk import Desk
-from tests.faults.stories import STORIES, Story
+from tests.faults.stories import STORIES, Story, look_twice
 from tests.faults.world import CALLER, FRAMEWORKS, At, Killed, World, die, replaced, with_step
 
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -72,7 +72,13 @@ def the_server(world: World, server_id: str | None) -> str:
 
 
 def mend(world: World, story: Story, server_id: str) -> None:
-    """What could not be given back after a reboot is given back by a hard reboot, or by the next look at the host; that clears it too."""
+    """What could not be given back after a reboot is given back by a hard reboot, or by the next look at the host; that clears it too.
+
+    What could not be cleared is seen again.
+    """
+    if story.kind == "clear":
+        look_twice(world)
+        world.settle()
     if story.kind not in ("restore", "clear_evacuated"):
         return
     for host in world.hosts:

@@ -18,7 +18,20 @@ from lamina.agent.compute import ComputeService
 from lamina.agent.journal import Journal
 from lamina.model import ids
 from lamina.model.hosts import Call
-from lamina.operations import clear_evacuated, confirm, create, delete, evacuate, power, reconcile, resize, restore, revert, steps_on_hosts
+from lamina.operations import (
+    clear_evacuated,
+    comparison,
+    confirm,
+    create,
+    delete,
+    evacuate,
+    power,
+    reconcile,
+    resize,
+    restore,
+    revert,
+    steps_on_hosts,
+)
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga import recovery, runner
@@ -217,7 +230,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("an undo of evacuate leaves the target's vGPUs", kinds=_step(evacuate.KIND, "target_vgpus_present", undo=None)),
     Variant("an undo of evacuate leaves the target's domain", kinds=_step(evacuate.KIND, "target_defined", undo=None)),
     Variant("evacuate ends without a word", kinds=_silent_end(evacuate.KIND)),
-    Variant("nobody clears what was evacuated", _without(reconcile, "_clear", lambda *_: [])),
+    Variant("nobody clears what was evacuated", _without(reconcile, "_clear_evacuated")),
     Variant("what was evacuated is restored", _without(servers, "evacuations", lambda *_, **__: [])),
     Variant("a clearing leaves the vGPUs", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_domain_alone)),
     Variant("a clearing leaves the domain", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_vgpus_alone)),
@@ -227,8 +240,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("power records nothing", kinds=_step(power.KIND, "power_set", then=None)),
     Variant("power ends without a word", kinds=_silent_end(power.KIND)),
     Variant("restore makes no vGPUs", kinds=_step(restore.KIND, "vgpus_present", do=lambda _work: ())),
-    Variant("nobody repairs what a host has lost", _without(reconcile, "plan", lambda *_, **__: [])),
-    Variant("nobody notices what a guest does", _without(reconcile, "drift", lambda *_: {})),
+    Variant("nobody repairs what a host has lost", _without(comparison, "lacking", lambda *_: [])),
+    Variant("what is left over stays", _without(comparison, "removable", lambda _: ((), ()))),
+    Variant("nobody notices what a guest does", _without(comparison, "drift", lambda *_: {})),
 )
 
 

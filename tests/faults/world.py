@@ -105,6 +105,7 @@ class World:
 
     def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None, db: Database | None = None) -> None:
         self.state = state
+        self.framework = framework
         self.clock = VirtualClock()
         card, small, large = CARDS[framework]
         self.fleet = parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))

@@ -16,8 +16,9 @@ from lamina.hosts.remote import RemoteCompute
 from lamina.model.errors import HostUnreachable
 from lamina.model.hosts import HostReport
 from lamina.operations.control_plane import ControlPlane
-from lamina.operations.reconcile import Reconciler
+from lamina.operations.rounds import Reconciler
 from lamina.store import hosts
+from lamina.store.database import Database
 from tests.contract.machines import described
 
 pytestmark = pytest.mark.databases
@@ -114,3 +115,22 @@ def test_what_changes_while_a_host_is_asked_has_it_asked_again(
     assert host.begun.wait(WAIT)
     reconciler.stop()
     assert host.asked == 3
+
+
+def test_what_another_control_plane_has_heard_lately_is_not_asked_again(
+    plane: ControlPlane, watched: dict[str, Watched], database: Database
+) -> None:
+    """On SQLite there is no other."""
+    slow = dataclasses.replace(plane, settings=dataclasses.replace(plane.settings, report_interval=3600.0))
+    reconciler = Reconciler(slow)
+    reconciler.all_hosts()
+    with database.write() as tx:
+        hosts.update_host(tx, "one", heard_by="another")
+    reconciler.all_hosts()
+    again = 2 if database.is_sqlite else 1
+    assert {name: host.asked for name, host in watched.items()} == {"one": again, "two": 2}
+    with database.write() as tx:
+        hosts.update_host(tx, "one", heard_by="another", last_seen_at=plane.clock.now() - 3600.0)
+    reconciler.all_hosts()
+    reconciler.stop()
+    assert {name: host.asked for name, host in watched.items()} == {"one": again + 1, "two": 3}

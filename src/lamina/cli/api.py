@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.clearing import orphan_grace_option
 from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
@@ -26,6 +27,7 @@ SHARED = "What several of them have in common beside the database (--database): 
 @click.option("--public-url", metavar="URL", help="What clients are told to use: a load balancer, say.  [default: where it listens]")
 @click.option("--shared", type=click.Path(path_type=Path), metavar="DIR", help=SHARED)
 @policy_option
+@orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(
@@ -38,6 +40,7 @@ def command(
     public_url: str | None,
     shared: Path | None,
     policy: str,
+    orphan_grace: float,
     service_down: float,
     log_level: str,
 ) -> None:
@@ -54,6 +57,7 @@ def command(
         public_url=public_url,
         shared=shared,
         policy=policy,
+        orphan_grace=orphan_grace,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),
     )

@@ -30,7 +30,7 @@ from lamina.operations.image_contents import sweep
 from lamina.operations.kinds import KINDS
 from lamina.operations.presence import Presence
 from lamina.operations.queueing import QueueKeeper
-from lamina.operations.reconcile import Reconciler
+from lamina.operations.rounds import Reconciler
 from lamina.store import schema
 
 #: seconds after a start in which hosts dial in again, where other control planes may have work for them at once
@@ -94,6 +94,7 @@ def serve(
     public_url: str | None = None,
     shared: Path | None = None,
     policy: str,
+    orphan_grace: float,
     service_down: float,
     ready: Callable[[str], None],
 ) -> None:
@@ -117,6 +118,7 @@ def serve(
             public_url=_must_be_url(public_url) if public_url else url_of("http", door),
             agents_url=url_of("https", side_door, names[0]) if side_door else None,
             resize_confirm_window=confirm_after,
+            orphan_grace=orphan_grace,
             service_down=service_down,
             policy=PolicyName(policy),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lamina.cli import logs
+from lamina.cli.clearing import orphan_grace_option
 from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
 from lamina.cli.placing import policy_option
@@ -26,6 +27,7 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @confirm_after_option
 @database_option
 @policy_option
+@orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
 def command(
@@ -38,6 +40,7 @@ def command(
     confirm_after: float | None,
     database: str | None,
     policy: str,
+    orphan_grace: float,
     service_down: float,
     log_level: str,
 ) -> None:
@@ -56,6 +59,7 @@ def command(
         confirm_after=confirm_after,
         database=database,
         policy=policy,
+        orphan_grace=orphan_grace,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),
     )

@@ -28,6 +28,8 @@ class Settings:
     first_dial: float = 0.0
     #: how often hosts are asked for a report, and what is out of order is mended
     report_interval: float = 10.0
+    #: how long what should not be on a host, or be paid for, is looked at before it is removed; it is seen twice at least
+    orphan_grace: float = 60.0
     #: how long a resize waits for a person's word before it is confirmed; None for ever (Nova's resize_confirm_window)
     resize_confirm_window: float | None = None
     #: a host silent for longer than this is `down` (Nova's service_down_time)

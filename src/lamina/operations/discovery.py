@@ -25,8 +25,11 @@ CPU_RATIO = 4.0
 RESERVED_MEMORY_MB = 512
 
 
-def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
-    """Write down what a host says of itself. Returns the host as it was recorded before, or as it is when new."""
+def record(tx: sa.Connection, report: HostReport, now: float, heard_by: str | None = None) -> Host:
+    """Write down what a host says of itself to the control plane `heard_by`.
+
+    Returns the host as it was recorded before, or as it is when new.
+    """
     before = hosts.find_host(tx, report.host)
     provider_id = ids.host_provider_id(report.host)
     own_providers.ensure(tx, provider_id, report.host, parent_id=None, now=now)
@@ -41,6 +44,8 @@ def record(tx: sa.Connection, report: HostReport, now: float) -> Host:
         "problems": list(report.problems),
         "networks": list(report.networks),
         "last_seen_at": now,
+        "report_sequence": report.sequence,
+        "heard_by": heard_by,
     }
     if before is None:
         # hypervisor and root provider share one id, as Nova's do

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.operations import (
+    clear,
     clear_evacuated,
     confirm,
     create,
@@ -26,6 +27,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.saga.steps import Kind
 
 KINDS: tuple[Kind[ControlPlane, Any], ...] = (
+    clear.KIND,
     create.KIND,
     delete.KIND,
     resize.KIND,

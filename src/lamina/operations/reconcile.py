@@ -1,249 +1,318 @@
-"""Reconcile: compare what hosts report with what is recorded, and mend what a host has lost.
+"""Reconcile: look at a host, or at what is paid for, compare it with the records, and mend what is out of order.
 
-A reconciler takes no input: woken by a timer or a hint, it compares and mends. The comparison is `plan`, a pure
-function; mending a server is a `restore` operation, so that it never works on a server that another operation holds.
-What servers that were evacuated from a host have left there is not mended but cleared away, by a `clear_evacuated` each.
+A reconciler takes no input: woken by a timer, a hint or a person, it compares and mends. What there is to do is
+decided by `comparison`, purely. Carried out here is what the database alone needs, in the transaction that has read it; whatever
+touches a host is an operation that this transaction enlists, `restore`, `clear` or `clear_evacuated`, so that it never works on a
+server that another operation holds and survives this process. All that was done is in the table of repairs.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
-import threading
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy as sa
 import structlog
 
 from lamina.model import ids
-from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, LaminaError, NotFound
+from lamina.model.errors import AlreadyExists, Conflict, LaminaError
+from lamina.model.gpus import VgpuState
 from lamina.model.hosts import HostReport, PowerState
+from lamina.model.repairs import REBOOTED, Key, Repair, What
 from lamina.model.servers import Migration, Server, VmState
-from lamina.operations import auto_confirm, clear_evacuated, discovery, restore
+from lamina.operations import clear, clear_evacuated, comparison, discovery, restore
+from lamina.operations.comparison import Leftover, Plan, View
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import hosts, sagas, servers
-from lamina.store.hosts import Vgpu
+from lamina.store import hosts, repairs, sagas, servers, stale_consumers
+from lamina.store.hosts import Host
+from lamina.store.stale_consumers import StaleConsumer
 from lamina.store.tables import vgpus
 
 log = structlog.get_logger()
 
-#: what a domain cannot be after a reboot of its host; one that was paused comes back running
-_ON = (PowerState.RUNNING, PowerState.PAUSED)
-#: hosts asked side by side
+#: they give way to what their server lacks elsewhere, and begin again with the next look at their host
+_CLEARINGS = frozenset({clear.KIND.name, clear_evacuated.KIND.name})
+#: seconds that repairs are remembered
+KEEP = 90 * 86400.0
+#: hosts asked side by side when somebody asks for a look at all
 WORKERS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Repair:
-    """One server that lacks something on a host, and what it is to come back to."""
+class Look:
+    """What one look found: what was done, or would be, and what is looked at once more before it is removed."""
 
-    server_id: str
-    params: restore.Params
-    why: str
+    repairs: tuple[Repair, ...] = ()
+    waiting: tuple[Repair, ...] = ()
+
+    @property
+    def begun(self) -> bool:
+        """Whether operations were begun on a host."""
+        return any(repair.operation_id is not None for repair in self.repairs)
 
 
-def plan(report: HostReport, records: Iterable[Vgpu], placed: Mapping[str, Server], busy: Set[str], *, rebooted: bool) -> list[Repair]:
-    """The repairs that one host needs. Pure.
+# ---------------------------------------------------------------------------------------------------- a host
 
-    `records` are the vGPUs recorded on the host, `placed` the servers (by id) that have their domain or a vGPU there,
-    `busy` those that an operation holds or held while the report was made. A domain that somebody stopped on a host
-    that did not reboot is left stopped.
+
+def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
+    """Take one host's report in and mend what it calls for; without `mend` nothing is changed.
+
+    Raises `HostUnreachable`, `ConcurrentUpdate`.
     """
-    there = {v.uuid for g in report.gpus for v in g.vgpus if v.ours}
-    domains = {d.server_id: d for d in report.domains if d.server_id is not None}
-    lacking: dict[str, str] = {}
-    for record in records:
-        if record.uuid not in there:
-            lacking.setdefault(record.server_id, f"vGPU {record.uuid} is missing")
-    for server in placed.values():
-        if server.host != report.host or server.vm_state in (VmState.BUILDING, VmState.ERROR, VmState.DELETED):
-            continue
-        domain = domains.get(server.id)
-        if domain is None:
-            lacking.setdefault(server.id, "its domain is missing")
-        elif rebooted and server.power_state in _ON and domain.power_state not in _ON:
-            lacking.setdefault(server.id, "its domain is not running")
-    repairs = []
-    for server_id, why in sorted(lacking.items()):
-        owner = placed.get(server_id)
-        if owner is None or server_id in busy or owner.vm_state in (VmState.BUILDING, VmState.ERROR):
-            continue
-        running = owner.power_state in _ON if owner.host == report.host else None
-        repairs.append(Repair(server_id, restore.Params(report.host, running), why))
-    return repairs
-
-
-def drift(report: HostReport, placed: Iterable[Server], left_out: Set[str]) -> dict[str, tuple[VmState, PowerState]]:
-    """What servers are to say of themselves after somebody else's hand: a guest that shut down, a domain that was started. Pure.
-
-    `left_out` are those that an operation or a repair works on. A domain that is paused or crashed tells so in its power
-    state alone, as does that of a server that waits for confirm or revert (nova/compute/manager.py, _sync_instance_power_state).
-    """
-    domains = {d.server_id: d for d in report.domains if d.server_id is not None}
-    found = {}
-    for server in placed:
-        domain = domains.get(server.id)
-        resting = server.vm_state in (VmState.ACTIVE, VmState.STOPPED, VmState.RESIZED) and server.task_state is None
-        if domain is None or not resting or server.host != report.host or server.id in left_out:
-            continue
-        vm_state = {PowerState.RUNNING: VmState.ACTIVE, PowerState.SHUTDOWN: VmState.STOPPED}.get(domain.power_state, server.vm_state)
-        if server.vm_state is VmState.RESIZED:
-            vm_state = VmState.RESIZED
-        if (vm_state, domain.power_state) != (server.vm_state, server.power_state):
-            found[server.id] = vm_state, domain.power_state
-    return found
-
-
-def host(plane: ControlPlane, name: str) -> list[Repair]:
-    """Take one host's report in and begin the repairs it calls for. Raises `HostUnreachable`."""
     asked_at = plane.clock.now()
     report = plane.hosts.of(name).report()
-    now = plane.clock.now()
-    woken: list[str] = []
+    if not mend:
+        with plane.db.read() as tx:
+            behind = report.epoch > sagas.newest_epoch(tx)
+            view = _view(plane, tx, report, hosts.find_host(tx, name), asked_at, behind=behind)
+            plan = comparison.plan(view)
+            return Look(tuple(_foreseen(view, plan)), tuple(r for one in plan.waiting for r in _removals(name, one)))
+    work = _Mending(plane)
     with plane.db.write() as tx:
-        before = discovery.record(tx, report, now)
-        left = servers.evacuations(tx, from_host=name)
-        records = hosts.select_vgpus(tx, vgpus.c.host == name, vgpus.c.consumer_id.not_in([migration.id for migration in left]))
-        placed = {s.id: s for s in servers.on_host(tx, name)}
-        for record in records:
-            if record.server_id not in placed:
-                try:
-                    placed[record.server_id] = servers.get(tx, record.server_id)
-                except NotFound:
-                    log.error("a vGPU is recorded for a server that is gone", vgpu=record.uuid, server=record.server_id)
-        unfinished = sagas.unfinished(tx)
-        # a clearing gives way to what its server lacks elsewhere, and begins again with the next report of its host
-        clearing = {s.subject for s in unfinished if s.kind == clear_evacuated.KIND.name}
-        busy = {s.subject for s in unfinished if s.kind != clear_evacuated.KIND.name}
-        busy |= {s.id for s in placed.values() if s.updated_at >= asked_at}
-        repairs = plan(report, records, placed, busy, rebooted=before.boot_id != report.boot_id)
-        for repair in repairs:
-            server = placed[repair.server_id]
-            caller = Caller(server.user_id, server.project_id, ids.new_request_id())
-            try:
-                interrupt = repair.server_id in clearing
-                woken.append(restore.enlist(plane, tx, caller, repair.server_id, repair.params, interrupt=interrupt))
-            except AlreadyExists:
-                continue
-            log.info("repair", host=name, server=repair.server_id, why=repair.why)
-        left_out = busy | {repair.server_id for repair in repairs}
-        for server_id, (vm_state, power_state) in drift(report, placed.values(), left_out).items():
-            log.info("a domain was changed outside", host=name, server=server_id, power_state=power_state.name)
-            servers.update(tx, server_id, now, vm_state=vm_state, power_state=power_state)
-        woken += _clear(plane, tx, left)
+        before = hosts.find_host(tx, name, lock=True)
+        if comparison.is_older(report, before, asked_at):
+            log.info("a report came too late", host=name, sequence=report.sequence)
+            return Look()
+        now = plane.clock.now()
+        known = discovery.record(tx, report, now, heard_by=plane.runner.me)
+        behind = _note_epoch(tx, report, known)
+        # what the report itself has changed in the record is no news to the comparison
+        view = _view(plane, tx, report, before, asked_at, behind=behind)
+        plan = comparison.plan(view)
+        left = work.carry_out(tx, view, plan)
+        _clear_evacuated(work, tx, name, servers.evacuations(tx, from_host=name))
+        repairs.see(tx, name, now, before=view.sightings, after=plan.sightings | left)
         stuck = [s.id for s in sagas.unfinished(tx) if s.waits_for(name)]
-    plane.runner.wake(*woken)
+    work.tell()
     for saga_id in stuck:
         log.info("operation resumed: its host answers again", host=name, operation=saga_id)
         with contextlib.suppress(Conflict):  # somebody was faster
             plane.runner.resume(saga_id)
-    return repairs
+    return Look(tuple(work.done), tuple(r for one in plan.waiting for r in _removals(name, one)))
 
 
-def _clear(plane: ControlPlane, tx: sa.Connection, left: Iterable[Migration]) -> list[str]:
+def _view(plane: ControlPlane, tx: sa.Connection, report: HostReport, before: Host | None, asked_at: float, *, behind: bool) -> View:
+    name = report.host
+    records = hosts.select_vgpus(tx, vgpus.c.host == name)
+    named = {record.server_id for record in records}
+    named |= {d.server_id for d in report.domains if d.server_id is not None}
+    ours = (v for v in (*(v for g in report.gpus for v in g.vgpus), *report.lost) if v.ours)
+    named |= {v.server_id for v in ours if v.server_id is not None}
+    placed = {server.id: server for server in servers.on_host(tx, name)}
+    found = placed | servers.known(tx, named - placed.keys())
+    # another control plane's clock may be behind
+    unsure_since = asked_at - (0.0 if plane.db.is_sqlite else comparison.SKEW)
+    unfinished = sagas.unfinished(tx)
+    clearing = {s.subject for s in unfinished if s.kind in _CLEARINGS}
+    busy = {s.subject for s in unfinished if s.kind not in _CLEARINGS} | {s.id for s in found.values() if s.updated_at >= unsure_since}
+    return View(
+        report=report,
+        before=before,
+        records=records,
+        servers=found,
+        moving=servers.moving(tx, name),
+        evacuated={migration.id: migration.server_id for migration in servers.evacuations(tx, from_host=name)},
+        busy=busy,
+        clearing=clearing,
+        sightings=repairs.seen(tx, name),
+        asked_at=asked_at,
+        now=plane.clock.now(),
+        grace=plane.settings.orphan_grace,
+        behind=behind or (before is not None and before.behind),
+    )
+
+
+def _note_epoch(tx: sa.Connection, report: HostReport, known: Host) -> bool:
+    """Whether the host is ahead of this database: it has admitted calls that nobody here has made.
+
+    Calls made from now on are newer than those.
+    """
+    if sagas.raise_epoch(tx, report.epoch) and not known.behind:
+        log.error("the host knows more than the database, of which an older copy was put back: nothing is removed there", host=report.host)
+        hosts.update_host(tx, report.host, behind=True)
+        return True
+    return False
+
+
+def _clear_evacuated(work: _Mending, tx: sa.Connection, name: str, left: Iterable[Migration]) -> None:
     """Begin to remove what is left on a host that answers; what cannot be begun now is left for its next report."""
-    begun = []
     for migration in left:
         caller = Caller(migration.user_id, migration.project_id, ids.new_request_id())
         with contextlib.suppress(AlreadyExists):
-            begun.append(clear_evacuated.enlist(plane, tx, caller, migration))
-            log.info("evacuated meanwhile", host=migration.source_host, server=migration.server_id)
-    return begun
+            saga_id = clear_evacuated.enlist(work.plane, tx, caller, migration)
+            work.note(tx, dataclasses.replace(_evacuated(name, migration.server_id), operation_id=saga_id))
 
 
-class Reconciler:
-    """Goes round all hosts at an interval, and to a host at once when it has something to tell.
+# ---------------------------------------------------------------------------------------------------- what is paid for
 
-    Hosts are asked side by side, so that a slow one holds up nobody but itself; one that is still being asked is not
-    asked again.
-    """
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
-        self._news = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._pool = concurrent.futures.ThreadPoolExecutor(WORKERS, thread_name_prefix="reconcile")
-        self._lock = threading.Lock()
-        self._hinted: set[str] = set()
-        self._asked: set[str] = set()
-        self._silent: set[str] = set()
+def consumers(plane: ControlPlane, *, mend: bool = True) -> Look:
+    """Look for allocations that nobody should hold any more (`lamina.store.stale_consumers`), and release them."""
+    with plane.db.read() as tx:
+        # most looks find nothing and have no need to write
+        if not mend or not (stale_consumers.find(tx) or repairs.seen(tx, "")):
+            ripe, waiting, _ = _stale(plane, tx)
+            return Look(tuple(map(_release, ripe)), tuple(map(_release, waiting)))
+    work = _Mending(plane)
+    with plane.db.write() as tx:
+        ripe, waiting, before = _stale(plane, tx)
+        known = servers.known(tx, [one.server_id for one in ripe])
+        left = set()
+        for one in ripe:
+            params = clear.Params(consumer_id=one.consumer_id)
+            if not work.begin_clearing(tx, one.server_id, known.get(one.server_id), params, [_release(one)]):
+                left.add((str(What.ALLOCATION), one.consumer_id))
+        after = left | {(str(What.ALLOCATION), one.consumer_id) for one in waiting}
+        repairs.see(tx, "", plane.clock.now(), before=before, after=after)
+    work.tell()
+    return Look(tuple(work.done), tuple(map(_release, waiting)))
 
-    def all_hosts(self) -> None:
-        """One round; a host that does not answer is left for the next."""
-        concurrent.futures.wait(self._round())
 
-    def _round(self) -> list[concurrent.futures.Future[None]]:
-        return [self._pool.submit(self._confirm), *self._ask(self._plane.hosts.names())]
+def _stale(plane: ControlPlane, tx: sa.Connection) -> tuple[tuple[StaleConsumer, ...], tuple[StaleConsumer, ...], dict[Key, float]]:
+    """Whose allocations are ripe to be released, whose are not yet, and what was seen the last time."""
+    now = plane.clock.now()
+    before = repairs.seen(tx, "")
+    busy = {s.subject for s in sagas.unfinished(tx)}
+    down = hosts.silent(tx, now - plane.settings.service_down)
+    ripe, waiting = comparison.releasable(stale_consumers.find(tx), busy, down, before, now, plane.settings.orphan_grace)
+    return ripe, waiting, before
 
-    def _confirm(self) -> None:
+
+def _release(one: StaleConsumer) -> Repair:
+    return Repair(What.ALLOCATION, None, one.consumer_id, one.server_id, one.why)
+
+
+# ---------------------------------------------------------------------------------------------------- all of it
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at everything found. `silent` are hosts that did not answer, or could not be compared now."""
+
+    looks: tuple[Look, ...]
+    silent: tuple[str, ...]
+
+
+def everything(plane: ControlPlane, names: list[str] | None = None, *, mend: bool) -> Survey:
+    """Look at these hosts now, or at all and at what is paid for; without `mend` nothing is changed."""
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="look") as pool:
+        asked = {name: pool.submit(host, plane, name, mend=mend) for name in names or plane.hosts.names()}
+    looks, silent = [], []
+    for name, answer in asked.items():
         try:
-            auto_confirm.overdue(self._plane)
-        except Exception:
-            log.exception("nothing confirmed in this round")
-
-    def _ask(self, names: Iterable[str]) -> list[concurrent.futures.Future[None]]:
-        asked = []
-        for name in names:
-            with self._lock:
-                if name in self._asked:
-                    continue
-                self._asked.add(name)
-            asked.append(self._pool.submit(self._host, name))
-        return asked
-
-    def _host(self, name: str) -> None:
-        try:
-            host(self._plane, name)
-            self._silent.discard(name)
-        except HostUnreachable as error:
-            if name not in self._silent:  # told once, not in every round
-                log.warning("host silent", host=name, why=error.message, **error.context)
-            self._silent.add(name)
+            looks.append(answer.result())
         except LaminaError as error:
             log.warning("host not reconciled", host=name, why=error.message, **error.context)
-        except Exception:
-            log.exception("host not reconciled", host=name)
-        finally:
-            with self._lock:
-                self._asked.discard(name)
-                if name in self._hinted:
-                    self._news.set()
+            silent.append(name)
+    if names is None:
+        looks.append(consumers(plane, mend=mend))
+    return Survey(tuple(looks), tuple(silent))
 
-    def start(self) -> None:
-        self.all_hosts()
-        self._plane.hosts.on_change(self.wake)
-        self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)
-        self._thread.start()
 
-    def wake(self, name: str) -> None:
-        """Go to this host at once."""
-        with self._lock:
-            self._hinted.add(name)
-        self._news.set()
+def trust(plane: ControlPlane, name: str) -> None:
+    """An operator's word that the database is true about a host that knew more: what is left over there is removed again."""
+    with plane.db.write() as tx:
+        hosts.update_host(tx, name, behind=False)
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._news.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
 
-    def _loop(self) -> None:
-        clock = self._plane.clock
-        next_round = clock.now() + self._plane.settings.report_interval
-        while not self._stopping.is_set():
-            self._news.wait(max(0.0, next_round - clock.now()))
-            self._news.clear()
-            if self._stopping.is_set():
-                return
-            if clock.now() >= next_round:
-                self._round()
-                next_round = clock.now() + self._plane.settings.report_interval
-            with self._lock:
-                # one that is being asked now may have changed since it was: it is asked again afterwards
-                hinted = self._hinted - self._asked
-                self._hinted -= hinted
-            self._ask(hinted)
+# ---------------------------------------------------------------------------------------------------- carrying it out
+
+
+def _removals(name: str, one: Leftover) -> Iterator[Repair]:
+    for uuid in one.vgpus:
+        yield Repair(What.ORPHAN_VGPU, name, uuid, one.server_id, one.why)
+    if one.domain:
+        yield Repair(What.ORPHAN_DOMAIN, name, one.server_id, one.server_id, one.why)
+
+
+def _changed(name: str, server: Server, vm_state: VmState, power_state: PowerState) -> Repair:
+    why = f"its domain is {power_state.name.lower()}"
+    if vm_state is not server.vm_state:
+        why += f", so it is {vm_state} and not {server.vm_state}"
+    return Repair(What.POWER_STATE, name, server.id, server.id, why)
+
+
+def _evacuated(name: str, server_id: str) -> Repair:
+    return Repair(What.EVACUATED, name, server_id, server_id, "it was evacuated meanwhile")
+
+
+def _foreseen(view: View, plan: Plan) -> Iterator[Repair]:
+    """What the plan would have done."""
+    name = view.report.host
+    for lack in plan.lacks:
+        yield Repair(What.RESTORE, name, lack.server_id, lack.server_id, lack.why)
+    for server_id, (vm_state, power_state) in plan.told.items():
+        yield _changed(name, view.servers[server_id], vm_state, power_state)
+    for one in plan.removals:
+        yield from _removals(name, one)
+    for server_id in view.evacuated.values():
+        yield _evacuated(name, server_id)
+
+
+class _Mending:
+    """One transaction's repairs; `tell` after its commit."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.done: list[Repair] = []
+
+    def carry_out(self, tx: sa.Connection, view: View, plan: Plan) -> frozenset[Key]:
+        """Carry a plan out. Returns what of it is left to the next look, because an operation was faster.
+
+        Raises `ConcurrentUpdate` where a server has changed since the plan was made; then the next look makes another.
+        """
+        name = view.report.host
+        left: set[Key] = set()
+        owed = comparison.starts_owed(view)
+        for lack in plan.lacks:
+            try:
+                interrupt, caller = lack.server_id in view.clearing, _caller(view.servers[lack.server_id])
+                saga_id = restore.enlist(self.plane, tx, caller, lack.server_id, lack.params, interrupt=interrupt)
+            except AlreadyExists:
+                left |= {(REBOOTED, lack.server_id)} if lack.server_id in owed else set()
+                continue
+            self.note(tx, Repair(What.RESTORE, name, lack.server_id, lack.server_id, lack.why, saga_id))
+        for server_id, (vm_state, power_state) in plan.told.items():
+            server = view.servers[server_id]
+            # an operation that has just begun on it knows better
+            servers.update(tx, server_id, view.now, expected=server.generation, vm_state=vm_state, power_state=power_state)
+            if VmState.SUSPENDED in (vm_state, server.vm_state) and vm_state is not server.vm_state:
+                held = VgpuState.PRESENT if vm_state is VmState.SUSPENDED else VgpuState.ATTACHED
+                hosts.set_vgpus_state(tx, server_id, server_id, held)
+            self.note(tx, _changed(name, server, vm_state, power_state))
+        for one in plan.removals:
+            params = clear.Params(name, one.vgpus, one.domain)
+            if not self.begin_clearing(tx, one.server_id, view.servers.get(one.server_id), params, list(_removals(name, one))):
+                left |= one.keys
+        return frozenset(left)
+
+    def begin_clearing(
+        self, tx: sa.Connection, server_id: str, server: Server | None, params: clear.Params, found: list[Repair]
+    ) -> bool:
+        """Whether it was begun; not where another operation on the server has just begun."""
+        try:
+            saga_id = clear.enlist(self.plane, tx, _caller(server), server_id, params)
+        except AlreadyExists:
+            return False
+        for repair in found:
+            self.note(tx, dataclasses.replace(repair, operation_id=saga_id))
+        return True
+
+    def note(self, tx: sa.Connection, repair: Repair) -> None:
+        now = self.plane.clock.now()
+        repairs.forget(tx, now - KEEP)
+        repairs.note(tx, repair, now)
+        self.done.append(repair)
+
+    def tell(self) -> None:
+        for one in self.done:
+            log.info("repair", what=str(one.what), host=one.host, object=one.object, server=one.server_id, why=one.why)
+        self.plane.runner.wake(*dict.fromkeys(one.operation_id for one in self.done if one.operation_id is not None))
+
+
+def _caller(server: Server | None) -> Caller:
+    """On whose behalf; nobody's, where the server is not known."""
+    return Caller(server.user_id if server else "", server.project_id if server else "", ids.new_request_id())

@@ -15,7 +15,7 @@ from lamina.model.gpus import Gpu, Layout, Spot, VgpuState
 from lamina.model.hosts import VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.store import tree_changes
-from lamina.store.tables import gpus, hosts, vgpus
+from lamina.store.tables import gpus, hosts, sightings, vgpus
 from lamina.store.tree_changes import What
 
 
@@ -42,6 +42,11 @@ class Host:
     created_at: float
     #: names of the networks that a domain on it can be on
     networks: list[str]
+    #: of the report that was last taken in, and the control plane that did
+    report_sequence: int = 0
+    heard_by: str | None = None
+    #: whether it has admitted calls of which this database knows nothing: a newer one was lost, or it was another's host
+    behind: bool = False
 
     def is_up(self, now: float, service_down: float) -> bool:
         return not self.forced_down and now - self.last_seen_at <= service_down
@@ -110,8 +115,10 @@ def get_host(tx: sa.Connection, name: str) -> Host:
     return _host(row)
 
 
-def find_host(tx: sa.Connection, name: str) -> Host | None:
-    row = tx.execute(sa.select(hosts).where(hosts.c.name == name)).one_or_none()
+def find_host(tx: sa.Connection, name: str, *, lock: bool = False) -> Host | None:
+    """With `lock` nobody else changes it, or finds it so, to the end of the transaction."""
+    query = sa.select(hosts).where(hosts.c.name == name)
+    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return _host(row) if row else None
 
 
@@ -130,7 +137,8 @@ def update_host(tx: sa.Connection, name: str, **columns: Any) -> None:
 
 
 def delete_host(tx: sa.Connection, name: str) -> None:
-    """With its GPUs; their providers stay."""
+    """With its GPUs and what was seen there; their providers stay."""
+    tx.execute(sa.delete(sightings).where(sightings.c.host == name))
     gone = sa.delete(hosts).where(hosts.c.name == name).returning(hosts.c.provider_id)
     tree_changes.note(tx, tx.scalars(gone), What.SHAPE)
 
@@ -264,6 +272,11 @@ def layout_of(record: GpuRecord, ours: Iterable[tuple[str, int | None]]) -> Layo
     largest = max(record.gpu.types, key=lambda t: t.framebuffer_mb)
     known = [Spot(types.get(name, largest), start) for name, start in ours]
     return Layout.of(known, [Spot(types.get(v.type or "", largest), v.placement) for v in record.foreign])
+
+
+def heard_by_others(tx: sa.Connection, me: str, since: float) -> frozenset[str]:
+    """Names of the hosts whose report another control plane than `me` has taken in since a moment."""
+    return frozenset(tx.scalars(sa.select(hosts.c.name).where(hosts.c.last_seen_at >= since, hosts.c.heard_by != me)))
 
 
 def silent(tx: sa.Connection, since: float) -> frozenset[str]:

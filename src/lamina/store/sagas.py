@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, NotFound
+from lamina.store.inserting import insert_or_leave
 from lamina.store.tables import counters, saga_events, sagas
 
 _HOLDING = ("running", "unwinding", "stuck")
@@ -73,14 +74,23 @@ def next_epoch(tx: sa.Connection) -> int:
     return int(tx.execute(raised.returning(counters.c.value)).scalar_one())
 
 
+def newest_epoch(tx: sa.Connection) -> int:
+    """The largest number that `next_epoch` has given."""
+    return int(tx.scalar(sa.select(counters.c.value).where(counters.c.name == "epoch")) or 0)
+
+
+def raise_epoch(tx: sa.Connection, epoch: int) -> bool:
+    """Have `next_epoch` give larger numbers than this one; whether it did not yet."""
+    raised = sa.update(counters).where(counters.c.name == "epoch", counters.c.value < epoch).values(value=epoch)
+    return tx.execute(raised).rowcount == 1
+
+
 def insert(tx: sa.Connection, **columns: Any) -> None:
     """Add a saga. Raises `AlreadyExists` when another one holds its subject and this one would too."""
     if columns["state"] in _HOLDING and holder(tx, columns["subject"]) is not None:
         raise AlreadyExists(f"an operation on {columns['subject']} is running")
-    try:
-        tx.execute(sa.insert(sagas).values(**columns))
-    except sa.exc.IntegrityError as error:
-        raise AlreadyExists(f"an operation on {columns['subject']} is running") from error
+    if insert_or_leave(tx, sagas, [columns]) == 0:  # another was just begun
+        raise AlreadyExists(f"an operation on {columns['subject']} is running")
 
 
 def get(tx: sa.Connection, saga_id: str) -> SagaRow:

@@ -39,6 +39,11 @@ SORT_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "locked": sa.cast(servers.c.locked, sa.Integer),
 }
 
+#: most ids written into one query
+_MOST_NAMED = 500
+#: the servers of migrations in these states may be in two places
+_MOVING = [str(status) for status in MigrationStatus if not status.has_arrived]
+
 
 def _server(row: sa.Row[Any]) -> Server:
     columns = _by_name(row)
@@ -145,11 +150,27 @@ def on_host(tx: sa.Connection, host: str) -> list[Server]:
     return [_server(row) for row in tx.execute(sa.select(servers).where(servers.c.host == host, servers.c.deleted_at.is_(None)))]
 
 
+def known(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, Server]:
+    """Those of the servers that there are or were, deleted ones too, by id."""
+    wanted = sorted(set(server_ids))
+    found: dict[str, Server] = {}
+    for start in range(0, len(wanted), _MOST_NAMED):
+        query = sa.select(servers).where(servers.c.id.in_(wanted[start : start + _MOST_NAMED]))
+        found |= {row.id: _server(row) for row in tx.execute(query)}
+    return found
+
+
+def moving(tx: sa.Connection, host: str) -> dict[str, str]:
+    """Migration -> server, of the migrations from or to this host whose server has not arrived: something of it may be there."""
+    here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
+    query = sa.select(migrations.c.id, migrations.c.server_id).where(here, migrations.c.status.in_(_MOVING))
+    return {row.id: row.server_id for row in tx.execute(query)}
+
+
 def _touches(host: str) -> sa.ColumnElement[bool]:
     """Whether a server is on a host, or on its way there or away."""
-    arrived = [str(status) for status in MigrationStatus if status.has_arrived]
     here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
-    moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.not_in(arrived))
+    moving = sa.exists().where(migrations.c.server_id == servers.c.id, here, migrations.c.status.in_(_MOVING))
     return servers.c.deleted_at.is_(None) & ((servers.c.host == host) | moving)
 
 

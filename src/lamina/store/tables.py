@@ -199,6 +199,11 @@ hosts = Table(
     Column("networks", sa.JSON, nullable=False, server_default="[]"),
     Column("last_seen_at", sa.Float, nullable=False),
     Column("created_at", sa.Float, nullable=False),
+    #: of the report that was last taken in, and the control plane that did
+    Column("report_sequence", sa.BigInteger, nullable=False, server_default="0"),
+    Column("heard_by", sa.String(36)),
+    #: whether it has admitted calls of which this database knows nothing: a newer one was lost, or it was another's host
+    Column("behind", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 gpus = Table(
     "gpus",
@@ -236,6 +241,31 @@ vgpus = Table(
     #: planned, present or attached (`lamina.model.gpus.VgpuState`)
     Column("state", sa.String(16), nullable=False),
     Column("created_at", sa.Float, nullable=False),
+)
+
+#: what was repaired: `lamina.model.repairs.Repair`
+repairs = Table(
+    "repairs",
+    metadata,
+    Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    Column("at", sa.Float, nullable=False, index=True),
+    Column("host", sa.String(255)),
+    Column("what", sa.String(32), nullable=False),
+    Column("object", sa.String(36), nullable=False),
+    Column("server_id", sa.String(36)),
+    Column("why", sa.Text, nullable=False),
+    #: the saga that does it, or None for what was done on the spot
+    Column("operation_id", sa.String(36)),
+)
+#: what was out of order when it was last looked at, and since when; the empty host: of none
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("host", sa.String(255), nullable=False),
+    Column("what", sa.String(32), nullable=False),
+    Column("object", sa.String(36), nullable=False),
+    Column("first_seen_at", sa.Float, nullable=False),
+    PrimaryKeyConstraint("host", "what", "object"),
 )
 
 #: permissions to enrol one host each
@@ -413,7 +443,7 @@ migrations = Table(
     Column("server_id", sa.String(36), nullable=False, index=True),
     #: resize, migration, live-migration or evacuation
     Column("type", sa.String(16), nullable=False),
-    Column("status", sa.String(32), nullable=False),
+    Column("status", sa.String(32), nullable=False, index=True),
     Column("source_host", sa.String(255), nullable=False),
     Column("dest_host", sa.String(255)),
     Column("old_flavor", sa.JSON, nullable=False),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from lamina.agent.simulated.machine import MachineDomain
 from lamina.model.flavors import Flavor
-from lamina.model.hosts import PowerAction
+from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import Server, VmState
 from lamina.operations import (
     confirm,
@@ -108,6 +109,20 @@ def _snapshot(scene: Scene, server: Server, draw: int) -> None:
     snapshot.request(scene.plane, CALLER, server.id, "kept", {}, rotation)
 
 
+def _clear(scene: Scene, server: Server, _draw: int) -> None:
+    """What an operation that was given up has left of it is on another host, and is looked at twice."""
+    if server.host is None:
+        return
+    other = next(name for name in sorted(scene.sites) if name != server.host)
+    site, name = scene.sites[other], f"lamina-{server.id}"
+    if server.id not in site.machine.state.domains:
+        left = MachineDomain(name, 1, 512, 0, None, {}, PowerState.SHUTDOWN, ours=True)
+        site.machine.state.domains[server.id] = left
+    scene.look_at(other)
+    scene.clock.sleep(scene.plane.settings.orphan_grace)
+    scene.look_at(other)
+
+
 _RESTING = frozenset({VmState.ACTIVE, VmState.STOPPED})
 CHOOSERS: tuple[Chooser, ...] = (
     Chooser("create", _create, weight=5),
@@ -129,6 +144,7 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("shelve", lambda scene, server, _: shelve.request(scene.plane, CALLER, server.id), _RESTING | {VmState.SUSPENDED}, 1),
     Chooser("unshelve", _unshelve, frozenset({VmState.SHELVED_OFFLOADED}), 2),
     Chooser("rebuild", lambda scene, server, _: rebuild.request(scene.plane, CALLER, server.id, None, {}), _RESTING | {VmState.ERROR}, 1),
+    Chooser("clear", _clear, _RESTING, 1),
     Chooser("evacuate", _evacuate, _RESTING | {VmState.ERROR}, 2),
     Chooser("clear_evacuated", _clear_evacuated, _RESTING, 1),
     Chooser("restore", _restore, _RESTING | {VmState.RESIZED, VmState.PAUSED, VmState.SUSPENDED}, 1),

@@ -201,7 +201,7 @@ class Scene(World):
 
     def look_at(self, name: str) -> bool:
         try:
-            return bool(reconcile.host(self.plane, name))
+            return reconcile.host(self.plane, name).begun
         except HostUnreachable:
             return False
 

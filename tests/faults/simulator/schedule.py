@@ -192,7 +192,12 @@ def come_to_rest(scene: Scene) -> None:
             power.request(scene.plane, CALLER, server.id, PowerAction.HARD_REBOOT)
         scene.rest()
         if not (repaired or stuck or lying or left):
-            return
+            break
+    # what is left over goes when it has been seen for long enough
+    for _ in range(2):
+        scene.look_at_hosts()
+        scene.rest()
+        scene.clock.sleep(scene.plane.settings.orphan_grace)
 
 
 def _lying(scene: Scene) -> list[Server]:

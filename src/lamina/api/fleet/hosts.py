@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.api.routing import Reply, Request
+from lamina.model.repairs import What
 from lamina.operations import enrolment, reconcile
 from lamina.store import hosts, servers
+
+#: what is wrong with a host that was told things of which the database knows nothing
+BEHIND = (
+    "it knows of operations that the database does not: an older copy was put back, or it was another Lamina's host; nothing that seems "
+    "to be left over is removed there until 'lamina doctor --repair --trust-records' says that the records are true"
+)
 
 
 def _view(request: Request, host: hosts.Host, gpus: int, placed: int) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def _view(request: Request, host: hosts.Host, gpus: int, placed: int) -> dict[st
         "networks": host.networks,
         "gpus": gpus,
         "servers": placed,
-        "problems": host.problems,
+        "problems": host.problems + ([BEHIND] if host.behind else []),
         "last_seen_at": host.last_seen_at,
     }
 
@@ -54,8 +61,9 @@ def reboot(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         hosts.get_host(tx, name)
     request.plane.hosts.reboot(name)
-    repairs = reconcile.host(request.plane, name)
-    return Reply(202, {"host": name, "repairs": [{"server_id": r.server_id, "why": r.why} for r in repairs]})
+    found = reconcile.host(request.plane, name).repairs
+    begun = [{"server_id": r.server_id, "why": r.why} for r in found if r.what is What.RESTORE]
+    return Reply(202, {"host": name, "repairs": begun})
 
 
 def remove(request: Request) -> Reply:

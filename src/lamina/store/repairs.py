@@ -1,0 +1,78 @@
+"""Queries over what was repaired, and over what was seen to be out of order and is looked at once more before.
+
+What became of a repair is nowhere written twice: it is where its operation stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Set
+from typing import Any
+
+import sqlalchemy as sa
+
+from lamina.model.errors import BadRequest
+from lamina.model.repairs import Key, Repair, What
+from lamina.store.inserting import insert_or_leave
+from lamina.store.tables import repairs, sagas, sightings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A repair as recorded. Times are seconds since the epoch; ``outcome`` is ``done``, ``under way`` or ``failed``."""
+
+    id: int
+    at: float
+    repair: Repair
+    outcome: str
+    #: why it failed
+    error: str | None
+
+
+def note(tx: sa.Connection, repair: Repair, now: float) -> None:
+    columns = dataclasses.asdict(repair) | {"what": str(repair.what), "at": now}
+    tx.execute(sa.insert(repairs).values(**columns))
+
+
+def page(tx: sa.Connection, *, host: str | None, limit: int, marker: int | None) -> list[Row]:
+    """The newest repairs, of one host or of all, from behind the one whose id is `marker`. Raises `BadRequest`."""
+    joined = sa.select(repairs, sagas.c.state, sagas.c.error).join_from(repairs, sagas, repairs.c.operation_id == sagas.c.id, isouter=True)
+    query = joined.order_by(repairs.c.id.desc()).limit(limit)
+    if host is not None:
+        query = query.where(repairs.c.host == host)
+    if marker is not None:
+        if tx.scalar(sa.select(repairs.c.id).where(repairs.c.id == marker)) is None:
+            raise BadRequest(f"marker [{marker}] not found")
+        query = query.where(repairs.c.id < marker)
+    return [_row(row) for row in tx.execute(query)]
+
+
+def _row(row: sa.Row[Any]) -> Row:
+    repair = Repair(What(row.what), row.host, row.object, row.server_id, row.why, row.operation_id)
+    error = (row.error or {}).get("message")
+    if repair.operation_id is None or row.state == "done":
+        return Row(row.id, row.at, repair, "done", None)
+    ended = row.state in ("undone", "abandoned", None)
+    return Row(row.id, row.at, repair, "failed" if ended else "under way", error)
+
+
+def forget(tx: sa.Connection, before: float) -> None:
+    """Those that were begun before a moment."""
+    tx.execute(sa.delete(repairs).where(repairs.c.at < before))
+
+
+# ---------------------------------------------------------------------------------------------------- sightings
+
+
+def seen(tx: sa.Connection, host: str) -> dict[Key, float]:
+    """What of a host (the empty name: of none) was out of order when it was last looked at -> since when."""
+    query = sa.select(sightings.c.what, sightings.c.object, sightings.c.first_seen_at).where(sightings.c.host == host)
+    return {(row.what, row.object): row.first_seen_at for row in tx.execute(query)}
+
+
+def see(tx: sa.Connection, host: str, now: float, *, before: Mapping[Key, float], after: Set[Key]) -> None:
+    """Make what is out of order exactly `after`, where it was `before`; of what stays, the time stays."""
+    for what, thing in before.keys() - after:
+        tx.execute(sa.delete(sightings).where(sightings.c.host == host, sightings.c.what == what, sightings.c.object == thing))
+    rows = [{"host": host, "what": what, "object": thing, "first_seen_at": now} for what, thing in sorted(after - before.keys())]
+    insert_or_leave(tx, sightings, rows)  # another that looks at the same time has seen the same
