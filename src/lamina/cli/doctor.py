@@ -16,6 +16,7 @@ from lamina.cli.state import default_state
 if TYPE_CHECKING:
     from lamina.cli.checks.finding import Finding
 
+TRUST = "With --repair: remove also what hosts know of and an older copy of the database does not."
 _STYLES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 
@@ -23,13 +24,19 @@ _STYLES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
 @database_option
 @click.option("--host", "as_host", is_flag=True, help="Count what a host of real vGPUs needs.  [default: where it has an agent.toml]")
+@click.option("--repair", is_flag=True, help="Have the running Lamina mend what is out of order on its hosts.  [default: it only tells]")
+@click.option("--trust-records", is_flag=True, help=TRUST)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(state: Path | None, database: str | None, as_host: bool, as_json: bool) -> None:
+def command(state: Path | None, database: str | None, as_host: bool, repair: bool, trust_records: bool, as_json: bool) -> None:
     from lamina.cli.checks.machine import is_host, machine, may_write
     from lamina.cli.console import print_json
 
+    if trust_records and not repair:
+        raise click.UsageError("--trust-records goes with --repair")
+    where = state or default_state()
+    ask = {"mend": repair, "trust_records": trust_records}
     parts = {
-        "Lamina": [*_installation(state or default_state(), database), *_running(state or default_state())],
+        "Lamina": [*_installation(where, database), *_running(where, ask)],
         "This machine, as a host of real vGPUs": machine(root := Path("/"), may_write, is_host=as_host or is_host(root)),
     }
     findings = [finding for part in parts.values() for finding in part]
@@ -60,7 +67,7 @@ def _installation(state: Path, database: str | None) -> Iterator[Finding]:
     yield installation.served_database(database, HEAD) if database else installation.database(state, HEAD)
 
 
-def _running(state: Path) -> Iterator[Finding]:
+def _running(state: Path, ask: dict[str, bool]) -> Iterator[Finding]:
     from lamina.cli.checks import running
     from lamina.cli.checks.finding import Finding, Verdict
     from lamina.cli.client import Client
@@ -68,6 +75,7 @@ def _running(state: Path) -> Iterator[Finding]:
 
     try:
         with Client.connect(state) as client:
+            looked = client.call("fleet", "POST", "/repairs", ask)
             unfinished = client.call("fleet", "GET", "/operations")["operations"]
             answers = client.call("fleet", "GET", "/hosts")["hosts"], client.call("fleet", "GET", "/vgpus")["vgpus"]
     except Unavailable:
@@ -81,6 +89,7 @@ def _running(state: Path) -> Iterator[Finding]:
     yield from running.hosts(known_hosts)
     yield from running.operations(unfinished)
     yield from running.vgpus(known_vgpus, unfinished)
+    yield from running.repairs(looked)
 
 
 def _print(parts: dict[str, list[Finding]]) -> None:

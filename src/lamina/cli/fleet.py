@@ -79,6 +79,33 @@ def queue(state: Path | None, as_json: bool) -> None:
 @command.command()
 @_state
 @_json
+@click.option("--host", metavar="NAME", help="This host only.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="How many, the newest first.")
+def repairs(state: Path | None, as_json: bool, host: str | None, limit: int) -> None:
+    """List what was out of order and was mended, the newest first."""
+    from rich import box
+    from rich.table import Table
+
+    from lamina.cli.client import Client
+    from lamina.cli.console import console, print_json
+
+    query = f"?limit={limit}" + (f"&host={quote(host, safe='')}" if host is not None else "")
+    with Client.connect(state or default_state()) as client:
+        found = client.call("fleet", "GET", f"/repairs{query}")["repairs"]
+    if as_json:
+        print_json(found)
+        return
+    table = Table("when", "host", "what", "object", "why", "outcome", box=box.SIMPLE)
+    for one in found:
+        when = datetime.fromtimestamp(one["at"]).astimezone().isoformat(" ", "seconds")
+        outcome = f"{one['outcome']}: {one['error']}" if one["error"] else one["outcome"]
+        table.add_row(when, one["host"] or "-", one["what"], one["object"], one["why"], outcome)
+    console().print(table)
+
+
+@command.command()
+@_state
+@_json
 def replicas(state: Path | None, as_json: bool) -> None:
     """List the control planes of this fleet, with where each is reached.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.api.fleet import capacity, defragmentation, gpus, hosts, operations, queue, replicas, tokens, vgpus
+from lamina.api.fleet import capacity, defragmentation, gpus, hosts, operations, queue, repairs, replicas, tokens, vgpus
 from lamina.api.routing import ADMIN, Reply, Room, Route, Version
 from lamina.model.errors import LaminaError
 
@@ -27,6 +27,8 @@ ROOM = Room(
         Route("GET", "/capacity", capacity.show, "fleet:capacity:show", ADMIN),
         Route("GET", "/gpus", gpus.index, "fleet:gpus:list", ADMIN),
         Route("GET", "/queue", queue.index, "fleet:queue:list", ADMIN),
+        Route("GET", "/repairs", repairs.index, "fleet:repairs:list", ADMIN),
+        Route("POST", "/repairs", repairs.create, "fleet:repairs:create", ADMIN),
         Route("GET", "/replicas", replicas.index, "fleet:replicas:list", ADMIN),
         Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN),
         Route("POST", "/defragmentation/plan", defragmentation.plan, "fleet:defragmentation:plan", ADMIN),

@@ -44,8 +44,38 @@ def vgpus(known: Iterable[Answer], unfinished: Iterable[Answer]) -> list[Finding
         where = f"vGPU {vgpu['uuid']} ({vgpu['type']}) on {vgpu['host']}"
         if vgpu["state"] == "orphan":
             told = f"{where} was made by Lamina and no record pays for it"
-            findings.append(Finding("vGPU", Verdict.PROBLEM, told, f"lamina fleet show --host {vgpu['host']}"))
+            findings.append(Finding("vGPU", Verdict.PROBLEM, told, "lamina doctor --repair"))
         elif vgpu["on_host"] is False:
             told = f"{where} is recorded and the host does not have it"
             findings.append(Finding("vGPU", Verdict.PROBLEM, told, f"openstack server reboot --hard {vgpu['server_id']}"))
     return findings or [Finding("vGPUs", Verdict.OK, f"{count} recorded, and the hosts have each of them")]
+
+
+#: what -> how its object is called
+_OBJECTS = {
+    "restore": "server",
+    "power-state": "server",
+    "evacuated": "what is left of server",
+    "orphan-vgpu": "vGPU",
+    "orphan-domain": "the domain of server",
+    "allocation": "the allocation of",
+}
+
+
+def repairs(looked: Answer) -> list[Finding]:
+    """What a look at all hosts found: what was mended, or would be, and what is looked at once more before it is removed."""
+    done, findings = looked["mend"], []
+    for one in looked["repairs"]:
+        if done:
+            findings.append(Finding("repair", Verdict.OK, f"{_what(one)}: {'being mended' if one['operation_id'] else 'mended'}"))
+        else:
+            findings.append(Finding("repair", Verdict.PROBLEM, _what(one), "lamina doctor --repair"))
+    for one in looked["waiting"]:
+        told = f"{_what(one)}; it is looked at once more before it is removed"
+        findings.append(Finding("repair", Verdict.MISSING, told, needed=False))
+    return findings or [Finding("repairs", Verdict.OK, "nothing is to be mended")]
+
+
+def _what(one: Answer) -> str:
+    where = f" on {one['host']}" if one["host"] else ""
+    return f"{_OBJECTS.get(one['what'], one['what'])} {one['object']}{where}: {one['why']}"
