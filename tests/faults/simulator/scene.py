@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, Literal
 
 from lamina.agent import journal
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
@@ -24,7 +24,7 @@ from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
 from lamina.model.flavors import Flavor
 from lamina.model.settings import Settings
-from lamina.operations import reconcile, resize
+from lamina.operations import reconcile, resize, shelve
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
@@ -41,8 +41,10 @@ BEGINNING, PREPARED = 1_700_000_000.0, 1_700_001_000.0
 
 
 _UNFINISHED = "SELECT 1 FROM sagas WHERE state IN ('running', 'unwinding', 'stuck', 'waiting') LIMIT 1"
-#: servers that stand from the beginning, each by its sizes
-Servers = Sequence[Sequence[Flavor]]
+#: what a server that stands from the beginning has become last
+SHELVED: Final = "shelved"
+#: servers that stand from the beginning, each by its sizes; of one that has been resized, which nobody has confirmed, both are told
+Servers = Sequence[Sequence[Flavor | Literal["shelved"]]]
 
 
 class FixedClock(VirtualClock):
@@ -56,20 +58,23 @@ class Stage(Desk):
     def __init__(self) -> None:
         super().__init__()
         tempfile.tempdir = str(self.folder)
-        #: beginning -> the database, and each host's machine and journal
-        self._kept: dict[str, tuple[sqlite3.Connection, dict[str, tuple[bytes, bytes]]]] = {}
+        #: beginning -> the database, the contents of images, and each host's machine and journal
+        self._kept: dict[str, tuple[sqlite3.Connection, dict[str, bytes], dict[str, tuple[bytes, bytes]]]] = {}
 
     def begin(self, beginning: str) -> dict[str, tuple[bytes, bytes]] | None:
         """Have the database as it is at this beginning. The machines and journals that go with it; None where there is none such yet."""
         for name in ("depot", "images"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         (self.folder / "images").mkdir()
-        database, hosts = self._kept.get(beginning, (None, None))
+        database, contents, hosts = self._kept.get(beginning, (None, {}, None))
         self.put_back(database)
+        for name, content in contents.items():
+            (self.folder / "images" / name).write_bytes(content)
         return hosts
 
     def keep(self, beginning: str, hosts: dict[str, tuple[bytes, bytes]]) -> None:
-        self._kept[beginning] = self.kept(), hosts
+        contents = {path.name: path.read_bytes() for path in (self.folder / "images").iterdir()}
+        self._kept[beginning] = self.kept(), contents, hosts
 
     def ask(self, sql: str) -> list[Any]:
         """What is committed."""
@@ -124,7 +129,7 @@ class Scene(World):
     """A `World` whose hosts are `Site`s. Events of a schedule move it; see `schedule`."""
 
     def __init__(self, stage: Stage, framework: str, standing: Servers, kinds: Iterable[Kind[ControlPlane, Any]] = KINDS) -> None:
-        """Hosts with this kind of cards, and running servers on them; of one that has been resized both sizes are told."""
+        """Hosts with this kind of cards, and servers on them."""
         self.stage, self.state, self.framework = stage, stage.folder, framework
         self.kinds = tuple(kinds)
         self.clock = FixedClock()
@@ -134,7 +139,7 @@ class Scene(World):
         self.trace: list[str] = []
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
-        beginning = f"{framework} {[[flavor.name for flavor in sizes] for sizes in standing]}"
+        beginning = f"{framework} {[[size if size == SHELVED else size.name for size in sizes] for sizes in standing]}"
         kept = stage.begin(beginning)
         neighbours: dict[str, SimulatedHypervisor] = {}
         self.sites = {host.name: Site(host, self.state, self.clock, self.trouble, neighbours) for host in self.fleet.hosts}
@@ -156,10 +161,15 @@ class Scene(World):
                 site.machine.state.boot_id = f"boot of {name}"
             self._assemble(alone=True)
             self.look_at_hosts()
-            for first, *later in standing:
+            for sizes in standing:
+                first, *later = sizes
+                assert first != SHELVED
                 server = self.created(first)
                 for size in later:
-                    resize.request(self.plane, CALLER, server.id, size)
+                    if size == SHELVED:
+                        shelve.request(self.plane, CALLER, server.id)
+                    else:
+                        resize.request(self.plane, CALLER, server.id, size)
                     self.settle()
             self.clock.sleep(PREPARED - 1 - self.clock.now())
             self.look_at_hosts()

@@ -12,7 +12,6 @@ from typing import Any
 
 from lamina.agent.simulated.machine import MachineDevice
 from lamina.model.errors import HypervisorError, LaminaError
-from lamina.model.flavors import Flavor
 from lamina.model.gpus import Framework
 from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import Server, VmState
@@ -24,7 +23,7 @@ from lamina.saga.steps import Kind
 from lamina.store import servers
 from tests.faults.simulator import promises
 from tests.faults.simulator.choosers import CHOOSERS
-from tests.faults.simulator.scene import Scene, Stage, seeded
+from tests.faults.simulator.scene import SHELVED, Scene, Servers, Stage, seeded
 from tests.faults.simulator.trouble import AgentDied
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, Killed
 
@@ -82,11 +81,11 @@ def draw(seed: int) -> list[Event]:
     return [Event(what, numbers.randrange(1 << 16), numbers.randint(1, 9)) for what in numbers.choices(names, weights, k=count)]
 
 
-#: what stands when a schedule begins: servers by their sizes; one with two of them has been resized, which nobody has confirmed
-BEGINNINGS: tuple[tuple[tuple[Flavor, ...], ...], ...] = ((), ((TWO,), (ONE,)), ((ONE,), (TWO,), (TWO,)), ((TWO, ONE), (ONE,)))
+#: what stands when a schedule begins
+BEGINNINGS: tuple[Servers, ...] = ((), ((TWO,), (ONE,)), ((ONE,), (TWO,), (TWO,)), ((TWO, ONE), (ONE,)), ((TWO, SHELVED), (ONE,)))
 
 
-def beginning(seed: int) -> tuple[str, tuple[tuple[Flavor, ...], ...]]:
+def beginning(seed: int) -> tuple[str, Servers]:
     """The kind of cards of a seed's hosts, and the servers that run on them."""
     return FRAMEWORKS[seed % len(FRAMEWORKS)], BEGINNINGS[seed // len(FRAMEWORKS) % len(BEGINNINGS)]
 
