@@ -24,6 +24,7 @@ from lamina.operations import (
     power,
     rebuild,
     reconcile,
+    rescue,
     resize,
     revert,
     shelve,
@@ -118,6 +119,17 @@ def _suspended(world: World) -> str:
 def _shelved(world: World) -> str:
     server_id = _active(world)
     shelve.request(world.plane, CALLER, server_id)
+    world.settle()
+    return server_id
+
+
+def _rescue(world: World, server_id: str) -> str:
+    rescue.rescue(world.plane, CALLER, server_id, world.image())
+    return server_id
+
+
+def _rescued(world: World) -> str:
+    server_id = _rescue(world, _active(world))
     world.settle()
     return server_id
 
@@ -316,6 +328,12 @@ STORIES: tuple[Story, ...] = (
     Story("snapshot", _active, _snapshot),
     Story("snapshot", _stopped, _snapshot, "snapshot a stopped server"),
     Story("snapshot", _backed_up, _back_up, "backup with rotation"),
+    Story("rescue", _active, _rescue),
+    Story("rescue", _stopped, _rescue, "rescue a stopped server"),
+    Story("rescue", _broken, _rescue, "rescue a server in error"),
+    Story("rescue", _rescued, _ask(rescue.unrescue), "unrescue"),
+    Story("restore", _rescued, _reboot_the_host, "restore a rescued server"),
+    Story("delete", _rescued, _delete, "delete a rescued server"),
     Story("shelve", _active, _ask(shelve.request)),
     Story("shelve", _stopped, _ask(shelve.request), "shelve a stopped server"),
     Story("shelve", _suspended, _ask(shelve.request), "shelve a suspended server"),

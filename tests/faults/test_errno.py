@@ -60,7 +60,7 @@ def world(request: pytest.FixtureRequest, desk: Desk) -> World:
 
 
 #: kinds of operations that leave the vGPUs that there are as they are
-QUIET = frozenset({"pause", "power", "rebuild", "snapshot", "suspend"})
+QUIET = frozenset({"pause", "power", "rebuild", "rescue", "snapshot", "suspend"})
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

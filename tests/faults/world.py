@@ -19,6 +19,7 @@ from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.simulated.fleet import parse_fleet
 from lamina.agent.simulated.host import simulated_host
 from lamina.hosts.directory import Compute, Hosts
+from lamina.model import ids
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import Nic, PowerState
@@ -163,6 +164,14 @@ class World:
         self.settle()
         return self.server(server.id)
 
+    def image(self) -> str:
+        """The id of an image; simulated hosts do not ask for its content."""
+        now, image_id = self.clock.now(), ids.new_uuid()
+        content = {"disk_format": "raw", "size": 1, "virtual_size": 1, "checksum": "ab" * 16, "sha512": "ab" * 64}
+        with self.plane.db.write() as tx:
+            images.add(tx, dataclasses.replace(images.Image(image_id, "p", now, now, status="active"), **content))  # type: ignore[arg-type]
+        return image_id
+
     def server(self, server_id: str) -> Server:
         with self.plane.db.read() as tx:
             return servers.get(tx, server_id, deleted=True)
@@ -243,7 +252,7 @@ class World:
                     own = {v.uuid for v in recorded if v.consumer_id == server_id}
                     assert set(domain.vgpus) == own, f"{server_id}: its domain holds other vGPUs than it pays for"
                     running = server.vm_state in (VmState.ACTIVE, VmState.RESIZED)
-                    if server_id not in sources:
+                    if server_id not in sources and server.vm_state is not VmState.RESCUED:
                         assert (domain.power_state is PowerState.RUNNING) == running, f"{server_id}: {server.vm_state}"
                 else:
                     assert domain.power_state is PowerState.SHUTDOWN, f"{server_id} runs on its source too"
@@ -266,6 +275,8 @@ class World:
                 if domain.ours:
                     wanted = tuple(Nic(port.network, port.mac) for port in held.get(server_id, ()))
                     assert domain.nics == wanted, f"{name}: the interfaces of {server_id} are not its ports"
+                    if server_id in alive and alive[server_id].host == name and not domain.power_state.is_off:
+                        assert domain.rescue_image_id == alive[server_id].rescue_image_id, f"{server_id} has booted from something else"
 
     def _check_images(self, kept: dict[str, images.Image], alive: dict[str, Server]) -> None:
         """Each is whole, and there is no content but theirs; a shelved server has its own."""

@@ -90,3 +90,33 @@ def test_rebuild(cloud: Cloud) -> None:
         conn.compute.rebuild_server(server.id, server.id)
     cloud.delete(conn, server.id)
     assert cloud.counts(conn, "host1") == 0
+
+
+def test_rescue_and_unrescue(cloud: Cloud) -> None:
+    """The vGPUs stay its own and attached, over a kill of Lamina and a reboot of the host too."""
+    conn = cloud.connect("lamina")
+    server = cloud.server(conn, "s1", cloud.flavor(conn, "v2", **TWO))
+    before = uuids(cloud, conn, "attached")
+    tools = conn.image.create_image(name="tools", disk_format="raw", container_format="bare", data=b"\2" * 4096, validate_checksum=False)
+    conn.compute.rescue_server(server.id, image=tools.id)
+    rescued = cloud.settled(conn, server.id, "RESCUE")
+    assert (rescued.vm_state, rescued.power_state) == ("rescued", 1)
+    assert f"rescued with image {tools.id}" in conn.compute.get_server_console_output(server.id)["output"]
+    assert uuids(cloud, conn, "attached") == before
+    with pytest.raises(exceptions.ConflictException, match="rescued"):
+        conn.compute.stop_server(server.id)
+    cloud.restart(signal.SIGKILL)
+    conn = cloud.connect("lamina")
+    assert conn.session.post(f"{cloud.url}/fleet/v1/hosts/host1/reboot").status_code < 300
+    eventually(lambda: {d["uuid"] for d in cloud.devices(conn, "host1")}, lambda found: found == before)
+    eventually(lambda: cloud.fleet(conn, "/operations")["operations"], lambda left: left == [])
+    assert cloud.settled(conn, server.id, "RESCUE").power_state == 1
+    assert f"rescued with image {tools.id}" in conn.compute.get_server_console_output(server.id)["output"]
+    conn.compute.unrescue_server(server.id)
+    assert cloud.settled(conn, server.id, "ACTIVE").power_state == 1
+    assert "rescued with" not in conn.compute.get_server_console_output(server.id)["output"]
+    assert uuids(cloud, conn, "attached") == before
+    conn.compute.rescue_server(server.id)
+    cloud.settled(conn, server.id, "RESCUE")
+    cloud.delete(conn, server.id)
+    assert cloud.counts(conn, "host1") == 0

@@ -115,6 +115,43 @@ def test_an_image_is_fetched_once_for_all_servers(bench: Bench) -> None:
     assert bench.images.fetched == 1
 
 
+def test_what_a_server_is_rescued_with_is_a_second_disk_and_goes_with_the_rescue(bench: Bench) -> None:
+    wanted, tools = spec(bench.image()), bench.image(b"tools" * 1024)
+    own = bench.disks.ensure(wanted)
+    assert own is not None
+    content = own.read_bytes()
+    for _ in range(2):
+        bench.disks.ensure(dataclasses.replace(wanted, rescue=tools))
+    assert bench.disks.rescue_disk(wanted.server_id).exists()
+    assert [words[words.index("-b") + 1].rpartition("/")[2] for words in bench.qemu_img.told][1:] == [tools.sha512], "made once"
+    assert bench.disks.ensure(wanted) == own
+    assert not bench.disks.rescue_disk(wanted.server_id).exists()
+    assert own.read_bytes() == content
+
+
+def test_a_disk_that_runs_is_copied_by_others_and_the_copy_goes(bench: Bench) -> None:
+    wanted = spec(bench.image())
+    with bench.disks.copied(wanted.server_id, lambda _: pytest.fail("there is nothing to copy")) as nothing:
+        assert nothing is None
+    bench.disks.ensure(wanted)
+
+    def copies(into: Path) -> None:
+        into.write_bytes(b"copy")
+
+    with bench.disks.copied(wanted.server_id, copies) as copied:
+        assert copied is not None
+        assert copied.read_bytes() == b"copy"
+    assert not copied.exists()
+
+    def fails(into: Path) -> None:
+        into.write_bytes(b"half")
+        raise HypervisorError("no")
+
+    with pytest.raises(HypervisorError), bench.disks.copied(wanted.server_id, fails):
+        pass
+    assert [p.name for p in bench.disks.folder(wanted.server_id).iterdir()] == ["disk.qcow2"]
+
+
 def test_the_larger_of_image_and_flavor_decides(bench: Bench) -> None:
     bench.disks.ensure(spec(bench.image(qcow2(size=5 * GIB), "qcow2")))
     assert bench.qemu_img.told[-1][-1] == str(5 * GIB)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from lamina.agent.hypervisor import Device
-from lamina.agent.hypervisors.domain_xml import Frame, definition, moved, own_disks, read
+from lamina.agent.hypervisors.domain_xml import Frame, backup, definition, moved, own_disks, read
 from lamina.model import ids
 from lamina.model.errors import HypervisorError
 from lamina.model.gpus import Framework
@@ -83,6 +83,23 @@ def test_what_the_guest_sees_stays() -> None:
         assert [[ET.tostring(a) for a in element.findall("address")] for element in after.findall(path)] == seen
     assert after.findtext("memory") == before.findtext("memory")
     assert [e.tag for e in after.find("devices") or ()] == [e.tag for e in before.find("devices") or ()]
+
+
+def test_what_a_server_is_rescued_with_comes_before_its_own_disk() -> None:
+    frame = dataclasses.replace(FRAME, rescue_disk=Path("/here/rescue.qcow2"))
+    domain = ET.fromstring(definition(SPEC, HERE, frame))  # noqa: S314
+    disks = [(d.find("source").get("file"), d.find("target").get("dev")) for d in domain.findall("devices/disk")]  # type: ignore[union-attr]
+    assert disks[:2] == [("/here/rescue.qcow2", "vda"), ("/here/disk.qcow2", "vdb")]
+    assert read(definition(SPEC, HERE, frame)).digest != read(definition(SPEC, HERE, FRAME)).digest
+
+
+def test_one_disk_is_backed_up() -> None:
+    xml = ET.fromstring(backup(["vda"], Path("/here/copy & more.qcow2")))  # noqa: S314
+    (disk,) = xml.findall("disks/disk")
+    assert (xml.get("mode"), disk.get("name"), disk.find("target").get("file")) == ("push", "vda", "/here/copy & more.qcow2")  # type: ignore[union-attr]
+    for disks in ([], ["vda", "vdb"]):
+        with pytest.raises(HypervisorError, match="one is copied"):
+            backup(disks, Path("/here/copy"))
 
 
 def test_its_own_disks_are_those_that_it_writes_to() -> None:

@@ -127,6 +127,8 @@ class DomainSpec:
     image: ImageSource | None = None
     nics: tuple[Nic, ...] = ()
     config_drive: dict[str, bytes] | None = None
+    #: what it boots from in place of its own disk, which is its second one then
+    rescue: ImageSource | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class VmState(enum.StrEnum):
     PAUSED = "paused"
     SUSPENDED = "suspended"
     RESIZED = "resized"
+    RESCUED = "rescued"
     SHELVED_OFFLOADED = "shelved_offloaded"
     ERROR = "error"
     DELETED = "deleted"
@@ -53,6 +54,8 @@ class TaskState(enum.StrEnum):
     RESUMING = "resuming"
     IMAGE_SNAPSHOT_PENDING = "image_snapshot_pending"
     IMAGE_UPLOADING = "image_uploading"
+    RESCUING = "rescuing"
+    UNRESCUING = "unrescuing"
     SHELVING = "shelving"
     SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
     SHELVING_OFFLOADING = "shelving_offloading"
@@ -81,6 +84,8 @@ class Action(enum.StrEnum):
     RESUME = "resume"
     CREATE_IMAGE = "createImage"
     CREATE_BACKUP = "createBackup"
+    RESCUE = "rescue"
+    UNRESCUE = "unrescue"
     SHELVE = "shelve"
     UNSHELVE = "unshelve"
     #: what Lamina does by itself to the servers of a host that came back
@@ -130,9 +135,11 @@ RULES: dict[Action, Rule] = {
         Rule(Action.RESUME, frozenset({VmState.SUSPENDED}), TaskState.RESUMING, VmState.ACTIVE),
         Rule(Action.CREATE_IMAGE, _RESTING | _HALTED, TaskState.IMAGE_SNAPSHOT_PENDING, None),
         Rule(Action.CREATE_BACKUP, _RESTING | _HALTED, TaskState.IMAGE_SNAPSHOT_PENDING, None),
+        Rule(Action.RESCUE, _RESTING | {VmState.ERROR}, TaskState.RESCUING, VmState.RESCUED),
+        Rule(Action.UNRESCUE, frozenset({VmState.RESCUED}), TaskState.UNRESCUING, VmState.ACTIVE),
         Rule(Action.SHELVE, _RESTING | _HALTED, TaskState.SHELVING, VmState.SHELVED_OFFLOADED),
         Rule(Action.UNSHELVE, frozenset({VmState.SHELVED_OFFLOADED}), TaskState.UNSHELVING, VmState.ACTIVE),
-        Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.ERROR}, None, None),
+        Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.RESCUED, VmState.ERROR}, None, None),
         Rule(Action.CLEAR_EVACUATED, frozenset(VmState), None, None),
     )
 }
@@ -145,6 +152,7 @@ _STATUS: dict[VmState, str] = {
     VmState.PAUSED: "PAUSED",
     VmState.SUSPENDED: "SUSPENDED",
     VmState.RESIZED: "VERIFY_RESIZE",
+    VmState.RESCUED: "RESCUE",
     VmState.SHELVED_OFFLOADED: "SHELVED_OFFLOADED",
     VmState.ERROR: "ERROR",
     VmState.DELETED: "DELETED",
@@ -216,6 +224,8 @@ class Server:
     locked_by: str | None = None
     #: the image that its disk is kept as while it is shelved
     shelved_image_id: str | None = None
+    #: the image that it boots from while it is rescued
+    rescue_image_id: str | None = None
     #: the availability zone it was asked to stay in
     pinned_zone: str | None = None
     launched_at: float | None = None

@@ -21,7 +21,7 @@ from lamina.store.stale_consumers import StaleConsumer
 #: what a domain cannot be after a reboot of its host; one that was paused comes back running
 _ON = (PowerState.RUNNING, PowerState.PAUSED)
 #: states in which a server tells what its domain does
-_TELLING = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.RESIZED, VmState.ERROR})
+_TELLING = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.RESIZED, VmState.RESCUED, VmState.ERROR})
 #: seconds by which the clocks of two control planes may differ
 SKEW = 5.0
 
@@ -192,7 +192,7 @@ def state_shown(vm_state: VmState, power_state: PowerState) -> VmState:
     A pause of a running domain is the hypervisor's own affair (an image that is being copied, a full disk): it shows in the power
     state alone. One that waits for confirm or revert, or is broken, goes on so.
     """
-    if vm_state in (VmState.RESIZED, VmState.ERROR):
+    if vm_state in (VmState.RESIZED, VmState.RESCUED, VmState.ERROR):
         return vm_state
     match power_state:
         case PowerState.RUNNING:

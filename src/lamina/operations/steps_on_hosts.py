@@ -64,7 +64,7 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
 
 
 def domain_spec(work: AnyWork, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainSpec:
-    """The server's domain as it is recorded, with these vGPUs."""
+    """The server's domain as it is recorded, with these vGPUs. Raises `NotFound` where what it is rescued with is gone."""
     with work.plane.db.read() as tx:
         server = dataclasses.replace(servers.get(tx, work.subject, deleted=True), flavor=flavor)
         held = ports.of_server(tx, work.subject)
@@ -79,7 +79,16 @@ def domain_spec(work: AnyWork, flavor: Flavor, records: list[Vgpu], *, running: 
         image=_image_of(work, server),
         nics=tuple(Nic(port.network, port.mac) for port in held),
         config_drive=config_drive.files(server, held) if config_drive.needed(server) else None,
+        rescue=rescue_image(work, server.rescue_image_id),
     )
+
+
+def rescue_image(work: AnyWork, image_id: str | None) -> ImageSource | None:
+    """Raises `NotFound` for one that is gone: without it the server would boot from its own disk."""
+    found = _source(work, image_id)
+    if image_id is not None and found is None:
+        raise NotFound(f"The image {image_id}, which the server is rescued with, is gone.")
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,7 +108,10 @@ def bring_back(work: AnyWork, step: str, host: str, flavor: Flavor, consumer_id:
 
 def _image_of(work: AnyWork, server: Server) -> ImageSource | None:
     """What the server's disk begins with; an image that was deleted since is none, and the disk that there is stays."""
-    image_id = server.shelved_image_id or server.image_id
+    return _source(work, server.shelved_image_id or server.image_id)
+
+
+def _source(work: AnyWork, image_id: str | None) -> ImageSource | None:
     if image_id is None:
         return None
     try:

@@ -186,7 +186,7 @@ def hosts_in_use(tx: sa.Connection, names: Iterable[str]) -> list[str]:
 
 def needs_image(tx: sa.Connection, host: str, image_id: str) -> bool:
     """Whether a server made from this image is on the host, or on its way there or away."""
-    made_from = (servers.c.image_id == image_id) | (servers.c.shelved_image_id == image_id)
+    made_from = sa.or_(*(column == image_id for column in (servers.c.image_id, servers.c.shelved_image_id, servers.c.rescue_image_id)))
     return tx.scalar(sa.select(servers.c.id).where(made_from, _touches(host)).limit(1)) is not None
 
 

@@ -374,6 +374,8 @@ servers = Table(
     Column("locked_by", sa.String(8)),
     #: the image that the disk of a shelved server is kept as
     Column("shelved_image_id", sa.String(36)),
+    #: the image that a rescued server boots from
+    Column("rescue_image_id", sa.String(36)),
     Column("created_at", sa.Float, nullable=False),
     Column("updated_at", sa.Float, nullable=False),
     Column("launched_at", sa.Float),

@@ -18,6 +18,7 @@ from lamina.operations import (
     pause,
     power,
     rebuild,
+    rescue,
     resize,
     revert,
     shelve,
@@ -100,6 +101,13 @@ def _suspend(scene: Scene, server: Server, _draw: int) -> None:
     (suspend.resume if server.vm_state is VmState.SUSPENDED else suspend.suspend)(scene.plane, CALLER, server.id)
 
 
+def _rescue(scene: Scene, server: Server, _draw: int) -> None:
+    if server.vm_state is VmState.RESCUED:
+        rescue.unrescue(scene.plane, CALLER, server.id)
+    else:
+        rescue.rescue(scene.plane, CALLER, server.id, scene.image())
+
+
 def _unshelve(scene: Scene, server: Server, _draw: int) -> None:
     unshelve.request(scene.plane, CALLER, server.id)
 
@@ -140,6 +148,7 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("power", _power, _RESTING | {VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}, 2),
     Chooser("pause", _pause, frozenset({VmState.ACTIVE, VmState.PAUSED}), 1),
     Chooser("suspend", _suspend, frozenset({VmState.ACTIVE, VmState.SUSPENDED}), 2),
+    Chooser("rescue", _rescue, _RESTING | {VmState.RESCUED, VmState.ERROR}, 2),
     Chooser("snapshot", _snapshot, _RESTING | {VmState.PAUSED, VmState.SUSPENDED}, 1),
     Chooser("shelve", lambda scene, server, _: shelve.request(scene.plane, CALLER, server.id), _RESTING | {VmState.SUSPENDED}, 1),
     Chooser("unshelve", _unshelve, frozenset({VmState.SHELVED_OFFLOADED}), 2),

@@ -8,6 +8,7 @@ and may use no more memory and time than its work needs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import threading
@@ -61,6 +62,9 @@ class Disks:
     def disk(self, server_id: str) -> Path:
         return self.folder(server_id) / "disk.qcow2"
 
+    def rescue_disk(self, server_id: str) -> Path:
+        return self.folder(server_id) / "rescue.qcow2"
+
     def console_log(self, server_id: str) -> Path:
         return self.folder(server_id) / "console.log"
 
@@ -83,9 +87,18 @@ class Disks:
                 self._make(path, spec)
             elif spec.disk_gb * GIB > _virtual_size(path, "qcow2"):
                 self._qemu_img("resize", "-q", "-f", "qcow2", str(path), str(spec.disk_gb * GIB))
+            self._look_after_rescue(spec)
         except OSError as error:
             raise HypervisorError(f"The disk of server {spec.server_id} cannot be made: {error.strerror}.") from error
         return path
+
+    def _look_after_rescue(self, spec: DomainSpec) -> None:
+        """Made for a rescue, and gone with it."""
+        path = self.rescue_disk(spec.server_id)
+        if spec.rescue is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists():
+            self._make(path, dataclasses.replace(spec, image=spec.rescue, disk_gb=0))
 
     def renew(self, spec: DomainSpec) -> None:
         """Another disk in the place of the server's, once it is whole. Raises `HypervisorError` and what fetching an image raises."""
@@ -208,7 +221,7 @@ class Disks:
         """Remove images that no disk stands on and that have not been asked for lately, and what a crash has left. Raises OSError."""
         if not self._images_folder.is_dir():
             return
-        standing = {base for disk in self._disks_folder.glob("*/disk.qcow2") if (base := _backing(disk)) is not None}
+        standing = {base for disk in self._disks_folder.glob("*/*.qcow2") if (base := _backing(disk)) is not None}
         for path in self._images_folder.iterdir():
             with self._lock:
                 in_use = path.stem in self._wanted or path.name in standing

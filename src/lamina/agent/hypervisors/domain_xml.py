@@ -44,6 +44,8 @@ class Frame:
     networks: dict[str, tuple[str, str]]
     console_log: Path
     disk: Path | None = None
+    #: what is booted from in its place
+    rescue_disk: Path | None = None
     config_drive: Path | None = None
     #: address that the display listens on; None where there is no display
     vnc: str | None = None
@@ -210,8 +212,9 @@ def _take(element: Element, other: Element, name: str) -> None:
 
 def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
     ET.SubElement(parent, "controller", type="usb", model="none")
-    if frame.disk is not None:
-        _disk(parent, frame.disk, "qcow2", "disk", "vda", "virtio")
+    disks = [path for path in (frame.rescue_disk, frame.disk) if path is not None]
+    for path, target in zip(disks, ("vda", "vdb"), strict=False):
+        _disk(parent, path, "qcow2", "disk", target, "virtio")
     if frame.config_drive is not None:
         _disk(parent, frame.config_drive, "raw", "cdrom", "sda", "sata")
     for nic in spec.nics:

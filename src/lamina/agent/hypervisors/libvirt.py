@@ -189,6 +189,7 @@ class LibvirtHypervisor:
             networks=self._networks() if spec.nics else {},
             console_log=self._disks.console_log(spec.server_id),
             disk=disk if has_disk else None,
+            rescue_disk=self._disks.rescue_disk(spec.server_id) if spec.rescue is not None else None,
             config_drive=self._disks.config_drive(spec.server_id) if spec.config_drive is not None else None,
             vnc=self._known.vnc,
             numa=self._numa(devices),

@@ -69,6 +69,7 @@ class SimulatedHypervisor:
                 image_id=spec.image.id if spec.image is not None else None,
                 nics=spec.nics,
                 config_drive=spec.config_drive,
+                rescue_image_id=spec.rescue.id if spec.rescue is not None else None,
                 devices={d.uuid: d.handle for d in devices},
                 power_state=PowerState.SHUTDOWN,
                 ours=True,
@@ -240,6 +241,7 @@ class SimulatedHypervisor:
             said = [f"simulated machine of {domain.vcpus} vCPUs and {domain.memory_mb} MiB"]
             said += [f"display controller: vGPU {uuid}" for uuid in domain.devices]
             said += [f"network interface: {nic.mac} on {nic.network}" for nic in domain.nics]
+            said += [f"rescued with image {domain.rescue_image_id}"] if domain.rescue_image_id is not None else []
             said.append(f"{domain.name} is up")
         return "".join(f"{line}\n" for line in (said if lines is None else said[len(said) - min(lines, len(said)) :]))
 

@@ -45,6 +45,8 @@ class MachineDomain(msgspec.Struct):
     ours: bool
     nics: tuple[Nic, ...] = ()
     config_drive: dict[str, bytes] | None = None
+    #: what it boots from in place of its own disk
+    rescue_image_id: str | None = None
 
 
 class MachineState(msgspec.Struct):

@@ -14,6 +14,7 @@ from lamina.api.compute import (
     server_images,
     server_live_migrations,
     server_rebuilds,
+    server_rescues,
     server_shelving,
 )
 from lamina.api.compute.answers import read
@@ -24,7 +25,7 @@ from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server
-from lamina.operations import confirm, delete, pause, power, resize, revert, shelve, suspend
+from lamina.operations import confirm, delete, pause, power, rescue, resize, revert, shelve, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import hosts
@@ -186,6 +187,8 @@ ACTIONS: dict[str, ServerAction] = {
     "pause": ServerAction(_begins(pause.pause, "pause")),
     "reboot": ServerAction(_reboot),
     "rebuild": ServerAction(server_rebuilds.rebuild),
+    "rescue": ServerAction(server_rescues.rescue),
+    "unrescue": ServerAction(_begins(rescue.unrescue, "unrescue")),
     "resume": ServerAction(_begins(suspend.resume, "resume")),
     "createImage": ServerAction(server_images.create_image),
     "createBackup": ServerAction(server_images.create_backup),
@@ -204,8 +207,7 @@ ACTIONS: dict[str, ServerAction] = {
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword"}
     | {"injectNetworkInfo", "os-resetState", "removeFixedIp", "removeFloatingIp"}
-    | {"removeSecurityGroup", "rescue", "resetNetwork", "restore", "trigger_crash_dump"}
-    | {"unrescue"}
+    | {"removeSecurityGroup", "resetNetwork", "restore", "trigger_crash_dump"}
 )
 
 

@@ -35,7 +35,8 @@ def world(desk: Desk) -> World:
     now = world.clock.now()
     with world.plane.db.write() as tx:
         identity.bootstrap(tx, "admin's secret", "demo's secret", now)
-        images.add(tx, images.Image(IMAGE, "nobody", now, now, visibility="public", status="active"))
+        content = images.Image(IMAGE, "nobody", now, now, visibility="public", status="active", disk_format="raw", size=1, sha512="ab" * 64)
+        images.add(tx, content)
         for name, vcpus, specs in (("small", 1, {}), ("vgpu", 1, {"resources:VGPU": "1"}), ("huge", 1000, {})):
             flavors.create(tx, Flavor(id=name, name=name, vcpus=vcpus, memory_mb=64, disk_gb=1, extra_specs=specs))
     return world

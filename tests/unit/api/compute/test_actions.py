@@ -38,6 +38,8 @@ def test_a_server_goes_through_its_life(call: Call, boot: Boot, world: World) ->
         ("resume", None, 202, ("SUSPENDED", "resuming"), "ACTIVE"),
         ("createImage", {"name": "kept"}, 202, ("ACTIVE", "image_snapshot_pending"), "ACTIVE"),
         ("createBackup", {"name": "b", "backup_type": "daily", "rotation": 1}, 202, ("ACTIVE", "image_snapshot_pending"), "ACTIVE"),
+        ("rescue", None, 200, ("ACTIVE", "rescuing"), "RESCUE"),
+        ("unrescue", None, 202, ("RESCUE", "unrescuing"), "ACTIVE"),
         ("shelve", None, 202, ("ACTIVE", "shelving"), "SHELVED_OFFLOADED"),
         ("unshelve", None, 202, ("SHELVED_OFFLOADED", "unshelving"), "ACTIVE"),
         ("resize", {"flavorRef": "vgpu"}, 202, ("RESIZE", "resize_prep"), "VERIFY_RESIZE"),
