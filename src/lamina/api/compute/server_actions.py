@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,8 +24,8 @@ from lamina.api.routing import MEMBER, Reply, Request, Route, Version
 from lamina.model import decoding
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
-from lamina.model.servers import Server
-from lamina.operations import confirm, delete, pause, power, rescue, resize, revert, shelve, suspend
+from lamina.model.servers import Server, VmState
+from lamina.operations import confirm, delete, pause, power, rescue, reset_state, resize, revert, shelve, suspend
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import hosts
@@ -47,6 +47,10 @@ class Reboot(msgspec.Struct, forbid_unknown_fields=True):
 
 class Migrate(msgspec.Struct, forbid_unknown_fields=True):
     host: str | None = None
+
+
+class ResetState(msgspec.Struct, forbid_unknown_fields=True):
+    state: Literal["active", "error"]
 
 
 class Lock(msgspec.Struct, forbid_unknown_fields=True):
@@ -158,6 +162,12 @@ def _unlock(request: Request, server: Server, value: Any) -> Reply:
     return Reply(202)
 
 
+def _reset_state(request: Request, server: Server, value: Any) -> Reply:
+    state = _parsed(value, ResetState, "os-resetState").state
+    reset_state.reset(request.plane, server.id, VmState(state))
+    return Reply(202)
+
+
 def _force_delete(request: Request, server: Server, value: Any) -> Reply:
     _nothing(value, "forceDelete")
     delete.request(request.plane, caller_of(request), server.id)
@@ -200,13 +210,14 @@ ACTIONS: dict[str, ServerAction] = {
     "lock": ServerAction(_lock, locked=True),
     "unlock": ServerAction(_unlock, locked=True),
     "forceDelete": ServerAction(_force_delete),
+    "os-resetState": ServerAction(_reset_state, admin_rule="os_compute_api:os-admin-actions:reset_state", locked=True),
     "os-getConsoleOutput": ServerAction(server_consoles.output, locked=True),
     **{name: ServerAction(server_consoles.of_old(name), locked=True) for name in server_consoles.PROTOCOL_OF_ACTION},
 }
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword"}
-    | {"injectNetworkInfo", "os-resetState", "removeFixedIp", "removeFloatingIp"}
+    | {"injectNetworkInfo", "removeFixedIp", "removeFloatingIp"}
     | {"removeSecurityGroup", "resetNetwork", "restore", "trigger_crash_dump"}
 )
 

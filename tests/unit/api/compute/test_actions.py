@@ -69,6 +69,25 @@ def test_an_administrator_moves_a_server(call: Call, boot: Boot, world: World) -
     assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"]) == ("VERIFY_RESIZE", other)
 
 
+def test_an_administrator_resets_a_state(call: Call, boot: Boot, world: World) -> None:
+    server_id = boot()
+    assert why(act(call, server_id, "os-resetState", {"state": "error"}))[0] == 403
+    for body in (None, {}, {"state": "deleted"}, {"state": "active", "more": 1}):
+        assert why(act(call, server_id, "os-resetState", body, "admin"))[0] == 400
+    assert act(call, server_id, "os-resetState", {"state": "error"}, "admin").status_code == 202
+    assert status(call, server_id) == ("ERROR", None)
+    assert "set the state" in call("GET", f"/servers/{server_id}").json()["server"]["fault"]["message"]
+    assert act(call, server_id, "os-resetState", {"state": "active"}, "admin").status_code == 202
+    assert status(call, server_id) == ("ACTIVE", None)
+    assert act(call, server_id, "os-stop").status_code == 202
+    code, told = why(act(call, server_id, "os-resetState", {"state": "active"}, "admin"))
+    assert (code, "powering-off" in told) == (409, True)
+    world.settle()
+    world.check()
+    refused = boot(flavorRef="huge")
+    assert why(act(call, refused, "os-resetState", {"state": "active"}, "admin"))[0] == 409
+
+
 @pytest.mark.parametrize("action", ["os-start", "confirmResize", "revertResize", "resume", "unpause"])
 def test_an_action_in_a_wrong_state_names_the_state(call: Call, boot: Boot, action: str) -> None:
     code, message = why(act(call, boot(), action))
