@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lamina.cli.bench_placement import placement
+from lamina.model.errors import LaminaError
 
 if TYPE_CHECKING:
     from lamina.cli.client import Client
@@ -36,6 +37,7 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "create to ACTIVE": Target("ms", 60, 691),
+    "live migration to ACTIVE": Target("ms", 150),
     "resize to VERIFY_RESIZE": Target("ms", 80, 887),
     "confirm to ACTIVE": Target("ms", 40, 294),
     "delete to gone": Target("ms", 40, 271),
@@ -81,7 +83,7 @@ command.add_command(placement)
 def operations(rounds: int, as_json: bool) -> None:
     """Measure the life of servers.
 
-    They are created, resized, confirmed and deleted on an instance of its own, over HTTP, one after the other.
+    They are created, migrated live, resized, confirmed and deleted on an instance of its own, over HTTP, one after the other.
     """
     from lamina.cli.client import Client
     from lamina.cli.console import print_json
@@ -133,9 +135,16 @@ def _measure(client: Client, rounds: int) -> dict[str, list[float]]:
         servers.act(client, server, action)
         servers.wait_for(client, server, status, seconds=SECONDS, pause=PAUSE)
 
+    def migrate(server: str) -> None:
+        before = servers.host_of(client, server)
+        act(server, {"os-migrateLive": {"host": None, "block_migration": "auto"}}, "ACTIVE")
+        if servers.host_of(client, server) == before:
+            raise LaminaError(f"The server stays on host {before}.")
+
     out = console()
     for _ in track(range(rounds), "measuring", console=out, disable=not out.is_terminal, transient=True):
         server = took("create to ACTIVE", create)
+        took("live migration to ACTIVE", partial(migrate, server))
         took("resize to VERIFY_RESIZE", partial(act, server, {"resize": {"flavorRef": large}}, "VERIFY_RESIZE"))
         took("confirm to ACTIVE", partial(act, server, {"confirmResize": None}, "ACTIVE"))
         took("delete to gone", partial(servers.delete_server, client, server, seconds=SECONDS, pause=PAUSE))

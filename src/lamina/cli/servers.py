@@ -38,6 +38,12 @@ def act(client: Client, server_id: str, action: dict[str, Any]) -> None:
     client.call("compute", "POST", f"/servers/{server_id}/action", action)
 
 
+def host_of(client: Client, server_id: str) -> str | None:
+    """For administrators only."""
+    host: str | None = client.call("compute", "GET", f"/servers/{server_id}")["server"]["OS-EXT-SRV-ATTR:host"]
+    return host
+
+
 def wait_for(client: Client, server_id: str, status: str, *, seconds: float, pause: float) -> None:
     """Look every `pause` seconds until the server has `status` and nothing is being done to it.
 
