@@ -22,6 +22,9 @@ class Settings:
     region: str = "RegionOne"
     #: how long a token is good for
     token_life: float = 3600.0
+    #: how many failed logins in a row lock a user out, and for how long after the last one
+    login_failures: int = 10
+    lockout: float = 300.0
     #: how long a process may be silent before another takes over its operations
     lease: float = 6.0
     #: how long after the start of a process what is to be done on a host waits for the host to dial in here

@@ -88,6 +88,14 @@ role_assignments = Table(
     Column("target", sa.String(64), nullable=False),
     PrimaryKeyConstraint("user_id", "role_id", "target"),
 )
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    #: in a row
+    Column("count", sa.Integer, nullable=False),
+    Column("last_at", sa.Float, nullable=False),
+)
 tokens = Table(
     "tokens",
     metadata,

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from lamina.api.identity import answers
+from lamina.api.identity import answers, proofs
 from lamina.api.identity.catalog import catalog
 from lamina.api.routing import ANY_USER, Reply, Request, Route
 from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from lamina.model.settings import Settings
-from lamina.store import identity, passwords
+from lamina.store import identity
 from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, SYSTEM, Token, derived_id
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=answers.TEXT)]
@@ -126,7 +126,7 @@ def _check_password(request: Request, proof: UserProof) -> str:
         raise BadRequest("auth.identity.password.user: say its id, or its name and its domain")
     with request.plane.db.read() as tx:
         user, kept = _lookup(tx, proof)
-    if not passwords.matches(kept, proof.password) or user is None or kept is None:
+    if not proofs.is_right(request.plane, user.id if user is not None else None, kept, proof.password) or kept is None:
         raise _refused()
     return kept
 

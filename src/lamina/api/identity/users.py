@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from lamina.api.identity import answers
+from lamina.api.identity import answers, proofs
 from lamina.api.routing import ADMIN, ANY_USER, Reply, Request, Route
 from lamina.model.errors import Conflict, Forbidden, Unauthorized
 from lamina.store import identity, passwords
@@ -120,7 +120,7 @@ def change_password(request: Request) -> Reply:
     wanted = request.json(NewPasswordBody).user
     with request.plane.db.read() as tx:
         _, kept = identity.password_of(tx, user_id=user_id)
-    if not passwords.matches(kept, wanted.original_password) or kept is None:
+    if not proofs.is_right(request.plane, user_id, kept, wanted.original_password) or kept is None:
         raise Unauthorized("The original password is not right.")
     fresh = passwords.hashed(wanted.password)
     with request.plane.db.write() as tx:

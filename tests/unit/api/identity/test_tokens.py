@@ -321,3 +321,33 @@ def test_first_start_happens_once(cloud: ControlPlane) -> None:
     with cloud.db.write() as tx:
         store.bootstrap(tx, "another", "another", cloud.clock.now())
     assert everything() == before
+
+
+def test_guessing_is_stopped_and_the_user_is_let_in_again_later(
+    cloud: ControlPlane, client: TestClient, log_in: Body, headers: Headers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer is always the same, so nobody learns that the password was right at last."""
+    right, wrong = log_in("demo"), log_in("demo", password="wrong")
+    good = headers("demo")
+    for _ in range(cloud.settings.login_failures - 1):
+        assert client.post(TOKENS, json=wrong).status_code == 401
+    assert client.post(TOKENS, json=right).status_code == 201, "failures count in a row"
+    told = [client.post(TOKENS, json=wrong) for _ in range(cloud.settings.login_failures)]
+    assert "locked out" in capsys.readouterr().out
+    told.append(client.post(TOKENS, json=right))
+    assert {(answer.status_code, answer.json()["error"]["message"]) for answer in told} == {(401, told[0].json()["error"]["message"])}
+    assert client.post(TOKENS, json=log_in("admin")).status_code == 201, "others are not concerned"
+    assert client.get(TOKENS, headers=good | {"X-Subject-Token": good["X-Auth-Token"]}).status_code == 200, "nor are tokens that there are"
+    cloud.clock.sleep(cloud.settings.lockout + 1)
+    assert client.post(TOKENS, json=right).status_code == 201
+    assert client.post(TOKENS, json=wrong).status_code == 401
+    assert client.post(TOKENS, json=right).status_code == 201, "what was before the lock counts no more"
+
+
+def test_guessing_the_original_password_is_stopped_too(
+    cloud: ControlPlane, client: TestClient, headers: Headers, user_ids: dict[str, str]
+) -> None:
+    path, demo = f"/identity/v3/users/{user_ids['demo']}/password", headers("demo")
+    for _ in range(cloud.settings.login_failures):
+        assert client.post(path, headers=demo, json={"user": {"original_password": "wrong", "password": "new"}}).status_code == 401
+    assert client.post(path, headers=demo, json={"user": {"original_password": "demo's secret", "password": "new"}}).status_code == 401
