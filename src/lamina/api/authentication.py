@@ -27,4 +27,5 @@ def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
         roles=found.roles,
         system=found.target == identity.SYSTEM,
         token_hash=found.hash,
+        restricted=found.credential is not None and not found.credential.unrestricted,
     )

@@ -77,6 +77,8 @@ class Context:
     system: bool = False
     #: SHA-256 of the token that was shown, for revocation
     token_hash: str = ""
+    #: whether the token was got by an application credential that may make no others
+    restricted: bool = False
     #: the host that speaks, where hosts dial in
     host: str = ""
 

@@ -11,8 +11,17 @@ import threading
 from lamina.store import identity
 from lamina.store.database import Database
 from lamina.store.identity import Token
-from lamina.store.tables import projects, role_assignments, roles, tokens, users
+from lamina.store.tables import (
+    application_credential_roles,
+    application_credentials,
+    projects,
+    role_assignments,
+    roles,
+    tokens,
+    users,
+)
 
+_RESTS_ON = frozenset({application_credential_roles, application_credentials, projects, role_assignments, roles, tokens, users})
 #: tokens remembered at most
 _MOST_KEPT = 10_000
 
@@ -23,7 +32,7 @@ class GoodTokens:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._lock = threading.Lock()
-        self._writes = db.count_writes(frozenset({projects, role_assignments, roles, tokens, users})) if db.is_sqlite else None
+        self._writes = db.count_writes(_RESTS_ON) if db.is_sqlite else None
         self._counted = 0
         self._kept: dict[str, Token] = {}
 
@@ -39,7 +48,7 @@ class GoodTokens:
                 self._counted = counted
             kept = self._kept.get(hash_)
         if kept is not None:
-            return kept if now < kept.expires_at else None
+            return kept if _is_good(kept, now) else None
         found = self._look(hash_, now)
         if found is not None:
             with self._lock:
@@ -50,3 +59,8 @@ class GoodTokens:
     def _look(self, hash_: str, now: float) -> Token | None:
         with self._db.read() as tx:
             return identity.find_token(tx, hash_, now)
+
+
+def _is_good(token: Token, now: float) -> bool:
+    """What time alone can have changed."""
+    return now < token.expires_at and (token.credential is None or token.credential.is_good(now))

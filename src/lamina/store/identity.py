@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from lamina.model import ids
 from lamina.model.errors import AlreadyExists, NotFound
-from lamina.store import passwords
+from lamina.store import application_credentials, passwords
+from lamina.store.application_credentials import Credential
 from lamina.store.tables import projects, role_assignments, roles, tokens, users
 
 DOMAIN_ID = "default"
@@ -86,6 +87,8 @@ class Token:
     expires_at: float
     #: names of the roles held on the target, the implied ones included
     roles: frozenset[str]
+    #: the application credential that it was got by
+    credential: Credential | None = None
 
 
 def with_implied(names: Iterable[str]) -> frozenset[str]:
@@ -169,7 +172,18 @@ def find_token(tx: sa.Connection, hash_: str, now: float) -> Token | None:
     on_project = row.target is not None and row.target != SYSTEM
     if row.expires_at <= now or not row.user_enabled or (row.target is not None and not names) or (on_project and not row.project_enabled):
         return None
+    credential = None
+    if row.application_credential_id is not None:
+        try:
+            credential = application_credentials.get(tx, row.application_credential_id)
+        except NotFound:
+            return None
+        # what the user may do there still, of what the credential was made for
+        names = sorted(with_implied(names) & set(credential.roles.values()))
+        if not names or not credential.is_good(now):
+            return None
     return Token(
+        credential=credential,
         hash=row.hash,
         audit_id=row.audit_id,
         user=User(row.user_id, row.user_name, row.user_description, row.user_email, row.user_enabled, row.user_default_project_id),
@@ -182,7 +196,16 @@ def find_token(tx: sa.Connection, hash_: str, now: float) -> Token | None:
     )
 
 
-def add_token(tx: sa.Connection, user_id: str, target: str | None, methods: Iterable[str], now: float, expires_at: float) -> str:
+def add_token(
+    tx: sa.Connection,
+    user_id: str,
+    target: str | None,
+    methods: Iterable[str],
+    now: float,
+    expires_at: float,
+    *,
+    credential_id: str | None = None,
+) -> str:
     """Make a token and answer it in clear, the only time. Also throws away the ones that ran out."""
     tx.execute(sa.delete(tokens).where(tokens.c.expires_at <= now))
     token = secrets.token_urlsafe(32)
@@ -195,6 +218,7 @@ def add_token(tx: sa.Connection, user_id: str, target: str | None, methods: Iter
             methods=",".join(methods),
             issued_at=now,
             expires_at=expires_at,
+            application_credential_id=credential_id,
         )
     )
     return token

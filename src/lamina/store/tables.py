@@ -108,6 +108,29 @@ tokens = Table(
     Column("methods", sa.String(64), nullable=False, default="password"),
     Column("issued_at", sa.Float, nullable=False),
     Column("expires_at", sa.Float, nullable=False, index=True),
+    #: the application credential that it was got by
+    Column("application_credential_id", sa.String(64), index=True),
+)
+application_credentials = Table(
+    "application_credentials",
+    metadata,
+    Column("id", sa.String(64), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("name", sa.String(255), nullable=False),
+    Column("description", sa.Text),
+    Column("secret_hash", sa.Text, nullable=False),
+    Column("unrestricted", sa.Boolean, nullable=False),
+    Column("expires_at", sa.Float),
+    Column("created_at", sa.Float, nullable=False),
+    UniqueConstraint("user_id", "name"),
+)
+application_credential_roles = Table(
+    "application_credential_roles",
+    metadata,
+    Column("credential_id", ForeignKey("application_credentials.id", ondelete="CASCADE"), nullable=False),
+    Column("role_id", ForeignKey("roles.id", ondelete="CASCADE"), nullable=False),
+    PrimaryKeyConstraint("credential_id", "role_id"),
 )
 
 # ---------------------------------------------------------------------------------------------------- placement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.api.identity import answers, catalog, projects, roles, tokens, users
+from lamina.api.identity import answers, application_credentials, catalog, projects, roles, tokens, users
 from lamina.api.identity.faults import fault
 from lamina.api.routing import Reply, Request, Room, Route
 
@@ -47,6 +47,7 @@ ROOM = Room(
         *catalog.ROUTES,
         *projects.ROUTES,
         *users.ROUTES,
+        *application_credentials.ROUTES,
         *roles.ROUTES,
     ),
     fault=fault,

@@ -18,7 +18,8 @@ from lamina.api.identity.catalog import catalog
 from lamina.api.routing import ANY_USER, Reply, Request, Route
 from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from lamina.model.settings import Settings
-from lamina.store import identity
+from lamina.store import application_credentials, identity, passwords
+from lamina.store.application_credentials import Credential
 from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, SYSTEM, Token, derived_id
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=answers.TEXT)]
@@ -48,10 +49,24 @@ class TokenProof(msgspec.Struct):
     id: _Text
 
 
+class Owner(msgspec.Struct):
+    id: _Text | None = None
+    name: _Text | None = None
+    domain: DomainRef | None = None
+
+
+class CredentialProof(msgspec.Struct):
+    secret: _Text
+    id: _Text | None = None
+    name: _Text | None = None
+    user: Owner | None = None
+
+
 class Identity(msgspec.Struct):
     methods: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
     password: PasswordProof | None = None
     token: TokenProof | None = None
+    application_credential: CredentialProof | None = None
 
 
 class ProjectRef(msgspec.Struct):
@@ -112,12 +127,47 @@ def issue(request: Request) -> Reply:
             shown = identity.find_token(tx, identity.token_hash(auth.identity.token.id), now)
             if shown is None:
                 raise _refused()
+            if shown.credential is not None:
+                raise Forbidden("A token got by an application credential is good for nothing but its own scope.")
             # a token got by a token lives no longer than that one, or none would ever end
             methods = tuple(dict.fromkeys(("token", *shown.methods)))
             return _issue(request, tx, _Proven(shown.user, methods, shown.expires_at), auth.scope, now)
-    if method in {"password", "token"}:
+    if method == "application_credential" and auth.identity.application_credential is not None:
+        return _by_credential(request, auth.identity.application_credential, auth.scope, now)
+    if method in {"password", "token", "application_credential"}:
         raise BadRequest(f"auth.identity: the method is {method!r}, and there is no {method!r} object beside it")
-    raise Unauthorized("Attempted to authenticate with an unsupported method; 'password' and 'token' are supported.")
+    raise Unauthorized("An unsupported method: 'password', 'token' and 'application_credential' are supported.")
+
+
+def _by_credential(request: Request, proof: CredentialProof, scope: Scope | str | None, now: float) -> Reply:
+    """Its project is the scope; another cannot be asked for."""
+    if scope is not None:
+        raise _refused()
+    if proof.id is None and (proof.name is None or proof.user is None):
+        raise BadRequest("auth.identity.application_credential: say its id, or its name and its user")
+    plane = request.plane
+    with plane.db.read() as tx:
+        kept = _find_secret(tx, proof)
+    if not passwords.matches(kept[1] if kept is not None else None, proof.secret) or kept is None:
+        raise _refused()
+    with plane.db.write() as tx:
+        if _find_secret(tx, proof) != kept:
+            raise _refused()
+        credential = application_credentials.get(tx, kept[0])
+        user = identity.get_user(tx, credential.user_id)
+        proven = _Proven(user, ("application_credential",), now + plane.settings.token_life)
+        return _issue(request, tx, proven, credential, now)
+
+
+def _find_secret(tx: sa.Connection, proof: CredentialProof) -> tuple[str, str] | None:
+    """The credential's id and the hash of its secret."""
+    if proof.id is not None:
+        return application_credentials.secret_of(tx, credential_id=proof.id)
+    owner = proof.user
+    if owner is None or (owner.domain is not None and not owner.domain.is_default):
+        return None
+    user, _ = identity.password_of(tx, user_id=owner.id, name=owner.name)
+    return application_credentials.secret_of(tx, user_id=user.id, name=proof.name) if user is not None else None
 
 
 def _check_password(request: Request, proof: UserProof) -> str:
@@ -138,9 +188,11 @@ def _lookup(tx: sa.Connection, proof: UserProof) -> tuple[identity.User | None, 
     return (user, kept) if user is not None and user.enabled else (None, None)
 
 
-def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | str | None, now: float) -> Reply:
-    target = _target(tx, proven.user, scope)
-    token = identity.add_token(tx, proven.user.id, target, proven.methods, now, proven.expires_at)
+def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | Credential | str | None, now: float) -> Reply:
+    credential = scope if isinstance(scope, Credential) else None
+    target = scope.project_id if isinstance(scope, Credential) else _target(tx, proven.user, scope)
+    credential_id = credential.id if credential is not None else None
+    token = identity.add_token(tx, proven.user.id, target, proven.methods, now, proven.expires_at, credential_id=credential_id)
     made = identity.find_token(tx, identity.token_hash(token), now)
     if made is None:  # no role on the target, the project disabled or not there: nothing is kept
         raise _refused()
@@ -202,6 +254,9 @@ def body(settings: Settings, token: Token, *, with_catalog: bool) -> dict[str, A
         told |= {"project": {"id": token.project.id, "name": token.project.name, "domain": answers.DOMAIN}, "is_domain": False}
     elif token.target == SYSTEM:
         told["system"] = {"all": True}
+    if token.credential is not None:
+        one = token.credential
+        told["application_credential"] = {"id": one.id, "name": one.name, "restricted": not one.unrestricted}
     return {"token": told}
 
 
