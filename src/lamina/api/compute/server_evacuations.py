@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from lamina.api.compute.answers import as_bool
 from lamina.api.compute.servers import caller_of
 from lamina.api.routing import Reply, Request, Version
+from lamina.model import decoding
 from lamina.model.errors import BadRequest, NotFound
 from lamina.model.servers import Server
 from lamina.operations import evacuate as operation
@@ -33,7 +34,7 @@ class Evacuate(msgspec.Struct, forbid_unknown_fields=True):
 def evacuate(request: Request, server: Server, value: Any) -> Reply:
     """Raises `BadRequest`, `NotFound`, `InvalidState`, `Conflict`."""
     try:
-        body = msgspec.convert(value, type=Evacuate, strict=True)
+        body = decoding.from_plain(value, Evacuate)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid input for evacuate: {error}") from error
     _must_be_served(request, body)

@@ -22,6 +22,7 @@ from lamina.api.compute.server_requests import (
 from lamina.api.compute.server_views import after_change
 from lamina.api.compute.servers import beside, caller_of
 from lamina.api.routing import Reply, Request, Version
+from lamina.model import decoding
 from lamina.model.errors import BadRequest
 from lamina.model.servers import Server
 from lamina.operations import rebuild as operation
@@ -59,7 +60,7 @@ class Rebuild(msgspec.Struct, forbid_unknown_fields=True):
 def rebuild(request: Request, server: Server, value: Any) -> Reply:
     """Raises `BadRequest`, `Forbidden`, `InvalidState`."""
     try:
-        body = msgspec.convert(value, type=Rebuild, strict=True)
+        body = decoding.from_plain(value, Rebuild)
     except msgspec.ValidationError as error:
         raise BadRequest(f"Invalid input for rebuild: {error}") from error
     _must_be_served(request, body)
