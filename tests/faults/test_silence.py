@@ -9,8 +9,9 @@ import pytest
 from lamina.hosts.directory import Compute
 from lamina.model.errors import HostUnreachable
 from lamina.model.servers import VmState
-from lamina.operations import confirm, delete, reconcile, resize
+from lamina.operations import confirm, delete, reconcile, resize, shelve
 from lamina.saga.log import State
+from lamina.store import images
 from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
 
@@ -76,3 +77,19 @@ def test_what_is_past_its_point_of_no_return_waits_and_goes_on_by_itself(world: 
     world.settle()
     world.check()
     assert world.server(server.id).vm_state is (VmState.DELETED if what == "delete" else VmState.ACTIVE)
+
+
+def test_an_image_that_was_to_be_goes_with_its_server(world: World) -> None:
+    """Shelving that waits for a silent host, and is given up for a deletion, leaves no image that nobody fills."""
+    server = world.created(ONE)
+    assert server.host is not None
+    silenced(world, server.host)
+    shelve.request(world.plane, CALLER, server.id)
+    delete.request(world.plane, CALLER, server.id)
+    world.settle()
+    world.begin()
+    reconcile.host(world.plane, server.host)
+    world.settle()
+    world.check()
+    with world.plane.db.read() as tx:
+        assert images.page(tx, limit=10) == []

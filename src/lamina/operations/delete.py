@@ -25,7 +25,7 @@ from lamina.saga.log import State
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
-from lamina.store import hosts, ports, queue, sagas, servers
+from lamina.store import hosts, images, ports, queue, sagas, servers
 from lamina.store.tables import migrations, vgpus
 
 
@@ -95,8 +95,9 @@ def _forget(work: DeleteWork, tx: sa.Connection) -> None:
     claim.release(tx, work.subject, now=now)
     ports.delete(tx, work.subject)
     kept = servers.get(tx, work.subject).shelved_image_id
-    if kept is not None:
-        disk_images.forget(work, tx, kept)
+    # an operation that was given up leaves behind the image that it had announced
+    for image_id in (*images.half_made(tx, work.subject), *(() if kept is None else (kept,))):
+        disk_images.forget(work, tx, image_id)
     for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
         claim.release(tx, migration.id, now=now)
         servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)

@@ -168,6 +168,12 @@ def with_content(tx: sa.Connection) -> set[str]:
     return set(tx.scalars(sa.select(images.c.id).where(images.c.status == "active")))
 
 
+def half_made(tx: sa.Connection, server_id: str) -> list[str]:
+    """Ids of the images that a server's disk was to become and has not."""
+    query = sa.select(images.c.id, images.c.properties).where(images.c.status == "saving").with_for_update()
+    return [row.id for row in tx.execute(query) if row.properties.get("instance_uuid") == server_id]
+
+
 def _row(image: Image) -> dict[str, Any]:
     return {field.name: getattr(image, field.name) for field in dataclasses.fields(image)} | {
         "properties": dict(image.properties),

@@ -77,6 +77,8 @@ def main() -> int:
     with multiprocessing.Pool(given.workers, quiet) as pool:
         for done, counted, found in pool.imap(chunk, chunks):
             total += counted
+            for outcome in found:
+                print(f"seed {outcome.seed}: {outcome.violation}", flush=True)
             broken += found
             now = time.monotonic()
             if now - said > 10:
