@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lamina.cli.bench_fleet import fleet
 from lamina.cli.bench_placement import placement
 from lamina.model.errors import LaminaError
 
@@ -75,6 +76,7 @@ def command() -> None:
 
 
 command.add_command(placement)
+command.add_command(fleet)
 
 
 @command.command()

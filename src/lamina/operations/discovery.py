@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from lamina.model import ids, partitioners, resources
+from lamina.model import capacity, ids, partitioners, resources
 from lamina.model.errors import BadRequest, NotFound
-from lamina.model.gpus import Gpu
+from lamina.model.gpus import Gpu, Layout
 from lamina.model.hosts import GpuReport, HostReport, VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.model.providers import Inventory
 from lamina.scheduling.claim import follow_layout
 from lamina.store import hosts, own_providers
 from lamina.store.hosts import GpuRecord, Host
+from lamina.store.own_providers import Standing
 from lamina.store.resource_names import RESOURCE_CLASSES
 
 #: Nova's initial ratio for vCPUs and its reserve of memory for the host (initial_cpu_allocation_ratio,
@@ -25,15 +26,17 @@ CPU_RATIO = 4.0
 RESERVED_MEMORY_MB = 512
 
 
-def record(tx: sa.Connection, report: HostReport, now: float, heard_by: str | None = None) -> Host:
-    """Write down what a host says of itself to the control plane `heard_by`.
+def record(tx: sa.Connection, report: HostReport, before: Host | None, now: float, heard_by: str | None = None) -> Host:
+    """Write down what a host, `before` as recorded, says of itself to the control plane `heard_by`.
 
-    Returns the host as it was recorded before, or as it is when new.
+    Most reports say what the one before has said. So what stands is read at once, and only what differs is written. Returns the
+    host as it was recorded before, or as it is when new.
     """
-    before = hosts.find_host(tx, report.host)
     provider_id = ids.host_provider_id(report.host)
-    own_providers.ensure(tx, provider_id, report.host, parent_id=None, now=now)
-    own_providers.set_inventories(tx, provider_id, _host_inventories(report), keep_tuning=True, now=now)
+    standing = own_providers.standing(tx, provider_id)
+    if not _has(standing.get(provider_id), _host_inventories(report)):
+        own_providers.ensure(tx, provider_id, report.host, parent_id=None, now=now)
+        own_providers.set_inventories(tx, provider_id, _host_inventories(report), keep_tuning=True, now=now)
     facts: dict[str, Any] = {
         "boot_id": report.boot_id,
         "vcpus": report.vcpus,
@@ -67,7 +70,7 @@ def record(tx: sa.Connection, report: HostReport, now: float, heard_by: str | No
     else:
         news = {name: value for name, value in facts.items() if getattr(before, name) != value}
         hosts.update_host(tx, report.host, **news | {"last_seen_at": now})
-    _record_gpus(tx, report, provider_id, now)
+    _record_gpus(tx, report, provider_id, standing, now)
     return before or hosts.get_host(tx, report.host)
 
 
@@ -83,16 +86,38 @@ def _host_inventories(report: HostReport) -> dict[str, Inventory]:
     return wanted
 
 
-def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, now: float) -> None:
+def _has(root: Standing | None, wanted: Mapping[str, Inventory]) -> bool:
+    """Whether a host's provider has these inventories, but for what an operator has tuned."""
+    if root is None or root.inventories.keys() != wanted.keys():
+        return False
+    return all(own_providers.tuned(old, wanted[name]) == old for name, old in root.inventories.items())
+
+
+def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, standing: Mapping[str, Standing], now: float) -> None:
     known = {record.address: record for record in hosts.gpus_of(tx, report.host)}
-    for gpu_report in report.gpus:
-        old = known.pop(gpu_report.gpu.address, None)
-        _follow(tx, root_id, _gpu_record(report.host, gpu_report, old), old, now)
+    told = [(_gpu_record(report.host, gpu, known.get(gpu.gpu.address)), known.pop(gpu.gpu.address, None)) for gpu in report.gpus]
+    layouts = hosts.layouts(tx, [new for new, _ in told])
+    for new, old in told:
+        if new != old or not _is_followed(new, layouts, standing):
+            _follow(tx, root_id, new, old, now)
     for gone in known.values():
         if gone.present:
             hosts.put_gpu(tx, dataclasses.replace(gone, present=False))
-        if gone.provider_id is not None:
+        if gone.provider_id is not None and standing.get(gone.provider_id, Standing()).inventories:
             own_providers.set_inventories(tx, gone.provider_id, {}, now=now)
+
+
+def _is_followed(gpu: GpuRecord, layouts: Mapping[str, Layout], standing: Mapping[str, Standing]) -> bool:
+    """Whether the GPU's provider has what `follow_layout` would give it. Who changes the layout sees to that himself."""
+    if gpu.provider_id is None:
+        return True
+    layout, has = layouts[gpu.provider_id], standing.get(gpu.provider_id)
+    inventory = capacity.gpu_inventory(gpu.gpu, layout)
+    return (
+        has is not None
+        and has.inventories == ({gpu.gpu.resource_class: inventory} if inventory else {})
+        and has.traits & capacity.all_type_traits(gpu.gpu) == capacity.gpu_traits(gpu.gpu, layout)
+    )
 
 
 def _follow(tx: sa.Connection, root_id: str, new: GpuRecord, old: GpuRecord | None, now: float) -> None:

@@ -77,7 +77,7 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
             log.info("a report came too late", host=name, sequence=report.sequence)
             return Look()
         now = plane.clock.now()
-        known = discovery.record(tx, report, now, heard_by=plane.runner.me)
+        known = discovery.record(tx, report, before, now, heard_by=plane.runner.me)
         behind = _note_epoch(tx, report, known)
         # what the report itself has changed in the record is no news to the comparison
         view = _view(plane, tx, report, before, asked_at, behind=behind)
@@ -85,12 +85,12 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
         left = work.carry_out(tx, view, plan)
         _clear_evacuated(work, tx, name, servers.evacuations(tx, from_host=name))
         repairs.see(tx, name, now, before=view.sightings, after=plan.sightings | left)
-        stuck = [s.id for s in sagas.unfinished(tx) if s.waits_for(name)]
+        stuck = sagas.waiting_for(tx, name)
     work.tell()
-    for saga_id in stuck:
-        log.info("operation resumed: its host answers again", host=name, operation=saga_id)
+    for saga in stuck:
+        log.info("operation resumed: its host answers again", host=name, operation=saga.id)
         with contextlib.suppress(Conflict):  # somebody was faster
-            plane.runner.resume(saga_id)
+            plane.runner.resume(saga.id)
     return Look(tuple(work.done), tuple(r for one in plan.waiting for r in _removals(name, one)))
 
 
@@ -105,16 +105,17 @@ def _view(plane: ControlPlane, tx: sa.Connection, report: HostReport, before: Ho
     found = placed | servers.known(tx, named - placed.keys())
     # another control plane's clock may be behind
     unsure_since = asked_at - (0.0 if plane.db.is_sqlite else comparison.SKEW)
-    unfinished = sagas.unfinished(tx)
-    clearing = {s.subject for s in unfinished if s.kind in _CLEARINGS}
-    busy = {s.subject for s in unfinished if s.kind not in _CLEARINGS} | {s.id for s in found.values() if s.updated_at >= unsure_since}
+    moving, left = servers.moving(tx, name), servers.evacuations(tx, from_host=name)
+    held = sagas.kinds_of(tx, {*named, *placed, *moving.values(), *(migration.server_id for migration in left)})
+    clearing = {subject for subject, kind in held if kind in _CLEARINGS}
+    busy = {subject for subject, kind in held if kind not in _CLEARINGS} | {s.id for s in found.values() if s.updated_at >= unsure_since}
     return View(
         report=report,
         before=before,
         records=records,
         servers=found,
-        moving=servers.moving(tx, name),
-        evacuated={migration.id: migration.server_id for migration in servers.evacuations(tx, from_host=name)},
+        moving=moving,
+        evacuated={migration.id: migration.server_id for migration in left},
         busy=busy,
         clearing=clearing,
         sightings=repairs.seen(tx, name),

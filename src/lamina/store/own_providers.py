@@ -18,6 +18,36 @@ from lamina.store.tables import allocations, inventories, provider_aggregates, p
 from lamina.store.tree_changes import What
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """What a provider has now."""
+
+    inventories: Mapping[str, Inventory] = dataclasses.field(default_factory=dict)
+    traits: frozenset[str] = frozenset()
+
+
+def tuned(old: Inventory, wanted: Inventory) -> Inventory:
+    """The wanted inventory with the reserved amount and the ratio that the old one has."""
+    return dataclasses.replace(wanted, reserved=min(old.reserved, wanted.total), allocation_ratio=old.allocation_ratio)
+
+
+_IN_TREE = sa.select(providers.c.id).where(providers.c.root_id == sa.bindparam("root"))
+_TREE_INVENTORIES = sa.select(inventories).where(inventories.c.provider_id.in_(_IN_TREE))
+_TREE_TRAITS = sa.select(provider_traits).where(provider_traits.c.provider_id.in_(_IN_TREE))
+
+
+def standing(tx: sa.Connection, root_id: str) -> dict[str, Standing]:
+    """What every provider of a tree has, by its id, in three queries however many there are."""
+    named = {"root": root_id}
+    stock: dict[str, dict[str, Inventory]] = {provider_id: {} for provider_id in tx.scalars(_IN_TREE, named)}
+    for row in tx.execute(_TREE_INVENTORIES, named):
+        stock.setdefault(row.provider_id, {})[row.resource_class] = Inventory(*row[2:])
+    traits: dict[str, set[str]] = {}
+    for provider_id, trait in tx.execute(_TREE_TRAITS, named):
+        traits.setdefault(provider_id, set()).add(trait)
+    return {provider_id: Standing(held, frozenset(traits.get(provider_id, ()))) for provider_id, held in stock.items()}
+
+
 def ensure(tx: sa.Connection, provider_id: str, name: str, *, parent_id: str | None, now: float) -> None:
     """Make a provider exist: a root without parent, else a child of that root."""
     if tx.scalar(sa.select(providers.c.id).where(providers.c.id == provider_id)) is None:
@@ -48,24 +78,18 @@ def set_inventories(tx: sa.Connection, provider_id: str, wanted: Mapping[str, In
 
     With `keep_tuning` the reserved amount and the ratio of an inventory that exists are left as they are.
     """
-    rows = tx.execute(sa.select(inventories).where(inventories.c.provider_id == provider_id)).all()
-    present = {
-        r.resource_class: Inventory(r.total, r.reserved, r.min_unit, r.max_unit, r.step_size, r.allocation_ratio) for r in rows
-    }
+    rows = tx.execute(sa.select(inventories).where(inventories.c.provider_id == provider_id))
+    present = {row.resource_class: Inventory(*row[2:]) for row in rows}
     changed = False
     for name, inventory in wanted.items():
         old = present.get(name)
-        columns = dataclasses.asdict(inventory)
+        new = tuned(old, inventory) if keep_tuning and old is not None else inventory
         if old is None:
-            tx.execute(sa.insert(inventories).values(provider_id=provider_id, resource_class=name, **columns))
+            tx.execute(sa.insert(inventories).values(provider_id=provider_id, resource_class=name, **dataclasses.asdict(new)))
             changed = True
-            continue
-        if keep_tuning:
-            columns["reserved"] = min(old.reserved, inventory.total)
-            columns["allocation_ratio"] = old.allocation_ratio
-        if Inventory(**columns) != old:
+        elif new != old:
             key = (inventories.c.provider_id == provider_id) & (inventories.c.resource_class == name)
-            tx.execute(sa.update(inventories).where(key).values(**columns))
+            tx.execute(sa.update(inventories).where(key).values(**dataclasses.asdict(new)))
             changed = True
     for name in present.keys() - wanted.keys():
         key = (inventories.c.provider_id == provider_id) & (inventories.c.resource_class == name)

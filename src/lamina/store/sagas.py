@@ -114,10 +114,27 @@ def waiting(tx: sa.Connection, subject: str) -> SagaRow | None:
     return _row(row) if row else None
 
 
+_UNFINISHED = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
+_KINDS = sa.select(sagas.c.subject, sagas.c.kind).where(
+    sagas.c.state.in_((*_HOLDING, "waiting")), sagas.c.subject.in_(sa.bindparam("subjects", expanding=True))
+)
+_STUCK = sa.select(sagas).where(sagas.c.state == "stuck").order_by(sagas.c.seq)
+
+
 def unfinished(tx: sa.Connection) -> list[SagaRow]:
     """All that hold a subject or wait for one, oldest first."""
-    query = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
-    return [_row(row) for row in tx.execute(query)]
+    return [_row(row) for row in tx.execute(_UNFINISHED)]
+
+
+def kinds_of(tx: sa.Connection, subjects: Iterable[str]) -> list[tuple[str, str]]:
+    """Subject and kind of all that hold one of these subjects or wait for it."""
+    named = sorted(set(subjects))
+    return [(row.subject, row.kind) for row in tx.execute(_KINDS, {"subjects": named})] if named else []
+
+
+def waiting_for(tx: sa.Connection, host: str) -> list[SagaRow]:
+    """All that are stuck for no other reason than that this host did not answer, oldest first."""
+    return [row for row in map(_row, tx.execute(_STUCK)) if row.waits_for(host)]
 
 
 def of_subject(tx: sa.Connection, subject: str) -> list[SagaRow]:

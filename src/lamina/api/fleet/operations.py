@@ -29,18 +29,24 @@ def _view(row: SagaRow, events: list[EventRow]) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
         "abandoned_reason": row.abandoned_reason,
+        "owner": row.owner,
         "steps": row.steps,
         "events": [{"step": e.step, "event": e.event, "host": e.host, "error": e.error, "finished_at": e.finished_at} for e in events],
     }
 
 
 def index(request: Request) -> Reply:
-    """Operations that have not ended, or every one of ``?server_id=ID``."""
-    server_id = request.value("server_id")
+    """Operations that have not ended, or every one of ``?server_id=ID``; with ``?events=false`` without what happened in each.
+
+    ``owner`` is the control plane that carries it on.
+    """
+    server_id, told = request.value("server_id"), request.value("events") != "false"
     with request.plane.db.read() as tx:
         rows = sagas.of_subject(tx, server_id) if server_id is not None else sagas.unfinished(tx)
-        events = sagas.events(tx, [r.id for r in rows])
-    return Reply(200, {"operations": [_view(r, [e for e in events if e.saga_id == r.id]) for r in rows]})
+        events: dict[str, list[EventRow]] = {row.id: [] for row in rows}
+        for event in sagas.events(tx, events) if told else ():
+            events[event.saga_id].append(event)
+    return Reply(200, {"operations": [_view(row, events[row.id]) for row in rows]})
 
 
 def resume(request: Request) -> Reply:

@@ -1,0 +1,1 @@
+"""What `lamina bench fleet` is made of: many simulated hosts in a process, and the load that is put on their control planes."""
