@@ -181,7 +181,7 @@ def discovered(cloud: ControlPlane, tmp_path: Path) -> bytes:
     certificate = Machine("host").enrol(cloud, token(cloud))
     report = simulated_host(described("vfio"), tmp_path, cloud.clock).compute.report()
     with cloud.db.write() as tx:
-        discovery.record(tx, report, cloud.clock.now())
+        discovery.record(tx, report, None, cloud.clock.now())
     return certificate
 
 

@@ -90,6 +90,7 @@ MOST_NAMED = 500
 #: what schedulers ask of a host beside its provider; whether it is up is asked anew each time
 _SCHEDULED_BY = frozenset({"enabled", "forced_down", "zone", "networks"})
 
+
 def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
@@ -109,16 +110,21 @@ def all_hosts(tx: sa.Connection) -> list[Host]:
 
 def get_host(tx: sa.Connection, name: str) -> Host:
     """Raises `NotFound`."""
-    row = tx.execute(sa.select(hosts).where(hosts.c.name == name)).one_or_none()
-    if row is None:
+    found = find_host(tx, name)
+    if found is None:
         raise NotFound(f"Host {name[:255]} could not be found.")
-    return _host(row)
+    return found
+
+
+_BY_NAME = sa.select(hosts).where(hosts.c.name == sa.bindparam("host"))
+_BY_NAME_HELD = _BY_NAME.with_for_update()
+_GPUS = sa.select(gpus).order_by(gpus.c.host, gpus.c.address)
+_GPUS_OF = _GPUS.where(gpus.c.host == sa.bindparam("host"))
 
 
 def find_host(tx: sa.Connection, name: str, *, lock: bool = False) -> Host | None:
     """With `lock` nobody else changes it, or finds it so, to the end of the transaction."""
-    query = sa.select(hosts).where(hosts.c.name == name)
-    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
+    row = tx.execute(_BY_NAME_HELD if lock else _BY_NAME, {"host": name}).one_or_none()
     return _host(row) if row else None
 
 
@@ -165,10 +171,7 @@ def gpus_listed(tx: sa.Connection, query: sa.Select[Any]) -> list[GpuRecord]:
 
 def gpus_of(tx: sa.Connection, host: str | None = None) -> list[GpuRecord]:
     """The GPUs of one host, or of all, in the order of their addresses."""
-    query = sa.select(gpus).order_by(gpus.c.host, gpus.c.address)
-    if host is not None:
-        query = query.where(gpus.c.host == host)
-    return gpus_listed(tx, query)
+    return [_gpu(row) for row in (tx.execute(_GPUS) if host is None else tx.execute(_GPUS_OF, {"host": host}))]
 
 
 def gpus_of_providers(tx: sa.Connection, provider_ids: Iterable[str]) -> dict[str, GpuRecord]:
@@ -215,18 +218,25 @@ def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
         )
 
 
+#: in this order a server's are of the same types on every host
+_VGPUS = sa.select(vgpus).order_by(vgpus.c.host, vgpus.c.type, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
+_VGPUS_OF = _VGPUS.where(vgpus.c.server_id == sa.bindparam("server_id"))
+_VGPUS_PAID_BY = _VGPUS_OF.where(vgpus.c.consumer_id == sa.bindparam("consumer_id"))
+_STANDING = sa.select(vgpus.c.provider_id, vgpus.c.type, vgpus.c.placement).order_by(vgpus.c.created_at, vgpus.c.uuid)
+_STANDING_ON = _STANDING.where(vgpus.c.provider_id.in_(sa.bindparam("ids", expanding=True)))
+_STANDING_AT = _STANDING.where(vgpus.c.host == sa.bindparam("host"), vgpus.c.address == sa.bindparam("address"))
+
+
 def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Vgpu]:
-    """vGPUs that meet every condition on `tables.vgpus`, in an order in which a server's are of the same types on every host."""
-    query = sa.select(vgpus).where(*conditions).order_by(vgpus.c.host, vgpus.c.type, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
-    return [_vgpu(row) for row in tx.execute(query)]
+    """vGPUs that meet every condition on `tables.vgpus`."""
+    return [_vgpu(row) for row in tx.execute(_VGPUS.where(*conditions))]
 
 
 def vgpus_of_server(tx: sa.Connection, server_id: str, consumer_id: str | None = None) -> list[Vgpu]:
     """A server's vGPUs, or only those that one consumer (the server, or a migration of it) pays for."""
-    conditions = [vgpus.c.server_id == server_id]
-    if consumer_id is not None:
-        conditions.append(vgpus.c.consumer_id == consumer_id)
-    return select_vgpus(tx, *conditions)
+    if consumer_id is None:
+        return [_vgpu(row) for row in tx.execute(_VGPUS_OF, {"server_id": server_id})]
+    return [_vgpu(row) for row in tx.execute(_VGPUS_PAID_BY, {"server_id": server_id, "consumer_id": consumer_id})]
 
 
 def update_vgpu(tx: sa.Connection, uuid: str, **columns: Any) -> None:
@@ -243,9 +253,8 @@ def delete_vgpus(tx: sa.Connection, uuids: Iterable[str]) -> None:
 
 def layout(tx: sa.Connection, record: GpuRecord) -> Layout:
     """What stands or is planned on a GPU."""
-    where = (vgpus.c.host == record.host) & (vgpus.c.address == str(record.address))
-    query = sa.select(vgpus.c.type, vgpus.c.placement).where(where).order_by(vgpus.c.created_at, vgpus.c.uuid)
-    return layout_of(record, [(row.type, row.placement) for row in tx.execute(query)])
+    found = tx.execute(_STANDING_AT, {"host": record.host, "address": str(record.address)})
+    return layout_of(record, [(row.type, row.placement) for row in found])
 
 
 def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout]:
@@ -254,8 +263,8 @@ def layouts(tx: sa.Connection, records: Iterable[GpuRecord]) -> dict[str, Layout
     if not known:
         return {}
     standing: dict[str, list[tuple[str, int | None]]] = {}
-    query = sa.select(vgpus.c.provider_id, vgpus.c.type, vgpus.c.placement).order_by(vgpus.c.created_at, vgpus.c.uuid)
-    for provider_id, name, start in tx.execute(query.where(vgpus.c.provider_id.in_(known)) if len(known) < MOST_NAMED else query):
+    found = tx.execute(_STANDING_ON, {"ids": list(known)}) if len(known) < MOST_NAMED else tx.execute(_STANDING)
+    for provider_id, name, start in found:
         standing.setdefault(provider_id, []).append((name, start))
     return {provider_id: layout_of(record, standing.get(provider_id, ())) for provider_id, record in known.items()}
 

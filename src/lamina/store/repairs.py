@@ -64,10 +64,12 @@ def forget(tx: sa.Connection, before: float) -> None:
 # ---------------------------------------------------------------------------------------------------- sightings
 
 
+_SEEN = sa.select(sightings.c.what, sightings.c.object, sightings.c.first_seen_at).where(sightings.c.host == sa.bindparam("host"))
+
+
 def seen(tx: sa.Connection, host: str) -> dict[Key, float]:
     """What of a host (the empty name: of none) was out of order when it was last looked at -> since when."""
-    query = sa.select(sightings.c.what, sightings.c.object, sightings.c.first_seen_at).where(sightings.c.host == host)
-    return {(row.what, row.object): row.first_seen_at for row in tx.execute(query)}
+    return {(row.what, row.object): row.first_seen_at for row in tx.execute(_SEEN, {"host": host})}
 
 
 def see(tx: sa.Connection, host: str, now: float, *, before: Mapping[Key, float], after: Set[Key]) -> None:

@@ -68,10 +68,34 @@ def _row(row: sa.Row[Any]) -> SagaRow:
     return SagaRow(**row._mapping)
 
 
+# built once: what every step asks costs less than putting its question together
+_EPOCH = counters.c.name == "epoch"
+_NEXT_EPOCH = sa.update(counters).where(_EPOCH).values(value=counters.c.value + 1).returning(counters.c.value)
+_RAISE_EPOCH = sa.update(counters).where(_EPOCH, counters.c.value < sa.bindparam("least")).values(value=sa.bindparam("least"))
+_BY_ID = sa.select(sagas).where(sagas.c.id == sa.bindparam("id"))
+_OF_SUBJECT = sa.select(sagas).where(sagas.c.subject == sa.bindparam("subject")).order_by(sagas.c.seq)
+_HOLDER = _OF_SUBJECT.where(sagas.c.state.in_(_HOLDING))
+_FIRST_WAITING = _OF_SUBJECT.where(sagas.c.state == "waiting").limit(1)
+_UNFINISHED = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
+_STUCK = sa.select(sagas).where(sagas.c.state == "stuck").order_by(sagas.c.seq)
+_KINDS = sa.select(sagas.c.subject, sagas.c.kind).where(
+    sagas.c.state.in_((*_HOLDING, "waiting")), sagas.c.subject.in_(sa.bindparam("subjects", expanding=True))
+)
+_EVENTS = (
+    sa.select(saga_events)
+    .where(saga_events.c.saga_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(saga_events.c.saga_id, saga_events.c.number)
+)
+_OURS = (
+    sa.update(sagas)
+    .where(sagas.c.id == sa.bindparam("of_id"), sagas.c.owner == sa.bindparam("of_owner"), sagas.c.epoch == sa.bindparam("of_epoch"))
+)
+_APPEND = sa.insert(saga_events)
+
+
 def next_epoch(tx: sa.Connection) -> int:
     """A number larger than every one given before, on every process of this database."""
-    raised = sa.update(counters).where(counters.c.name == "epoch").values(value=counters.c.value + 1)
-    return int(tx.execute(raised.returning(counters.c.value)).scalar_one())
+    return int(tx.execute(_NEXT_EPOCH).scalar_one())
 
 
 def newest_epoch(tx: sa.Connection) -> int:
@@ -81,8 +105,7 @@ def newest_epoch(tx: sa.Connection) -> int:
 
 def raise_epoch(tx: sa.Connection, epoch: int) -> bool:
     """Have `next_epoch` give larger numbers than this one; whether it did not yet."""
-    raised = sa.update(counters).where(counters.c.name == "epoch", counters.c.value < epoch).values(value=epoch)
-    return tx.execute(raised).rowcount == 1
+    return tx.execute(_RAISE_EPOCH, {"least": epoch}).rowcount == 1
 
 
 def insert(tx: sa.Connection, **columns: Any) -> None:
@@ -95,7 +118,7 @@ def insert(tx: sa.Connection, **columns: Any) -> None:
 
 def get(tx: sa.Connection, saga_id: str) -> SagaRow:
     """Raises `NotFound`."""
-    row = tx.execute(sa.select(sagas).where(sagas.c.id == saga_id)).one_or_none()
+    row = tx.execute(_BY_ID, {"id": saga_id}).one_or_none()
     if row is None:
         raise NotFound(f"Operation {saga_id} could not be found.")
     return _row(row)
@@ -103,22 +126,14 @@ def get(tx: sa.Connection, saga_id: str) -> SagaRow:
 
 def holder(tx: sa.Connection, subject: str) -> SagaRow | None:
     """The saga that holds `subject`, if any."""
-    row = tx.execute(sa.select(sagas).where(sagas.c.subject == subject, sagas.c.state.in_(_HOLDING))).one_or_none()
+    row = tx.execute(_HOLDER, {"subject": subject}).one_or_none()
     return _row(row) if row else None
 
 
 def waiting(tx: sa.Connection, subject: str) -> SagaRow | None:
     """The saga that waits longest for `subject`, if any."""
-    query = sa.select(sagas).where(sagas.c.subject == subject, sagas.c.state == "waiting").order_by(sagas.c.seq).limit(1)
-    row = tx.execute(query).one_or_none()
+    row = tx.execute(_FIRST_WAITING, {"subject": subject}).one_or_none()
     return _row(row) if row else None
-
-
-_UNFINISHED = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
-_KINDS = sa.select(sagas.c.subject, sagas.c.kind).where(
-    sagas.c.state.in_((*_HOLDING, "waiting")), sagas.c.subject.in_(sa.bindparam("subjects", expanding=True))
-)
-_STUCK = sa.select(sagas).where(sagas.c.state == "stuck").order_by(sagas.c.seq)
 
 
 def unfinished(tx: sa.Connection) -> list[SagaRow]:
@@ -139,13 +154,12 @@ def waiting_for(tx: sa.Connection, host: str) -> list[SagaRow]:
 
 def of_subject(tx: sa.Connection, subject: str) -> list[SagaRow]:
     """Every saga of a subject, oldest first."""
-    return [_row(row) for row in tx.execute(sa.select(sagas).where(sagas.c.subject == subject).order_by(sagas.c.seq))]
+    return [_row(row) for row in tx.execute(_OF_SUBJECT, {"subject": subject})]
 
 
 def events(tx: sa.Connection, saga_ids: Iterable[str]) -> list[EventRow]:
     """Events of these sagas, in the order in which they were written within each."""
-    query = sa.select(saga_events).where(saga_events.c.saga_id.in_(list(saga_ids))).order_by(saga_events.c.saga_id, saga_events.c.number)
-    return [EventRow(**row._mapping) for row in tx.execute(query)]
+    return [EventRow(**row._mapping) for row in tx.execute(_EVENTS, {"ids": list(saga_ids)})]
 
 
 def take(tx: sa.Connection, row: SagaRow, *, state: str, owner: str, lease_expires_at: float, now: float) -> int | None:
@@ -163,12 +177,12 @@ def write(
     tx: sa.Connection, saga_id: str, *, owner: str, epoch: int, new_events: Sequence[EventRow], **columns: Any
 ) -> None:
     """Append events and set columns of a saga that is still ours. Raises `LostLease`."""
-    done = tx.execute(sa.update(sagas).where(sagas.c.id == saga_id, sagas.c.owner == owner, sagas.c.epoch == epoch).values(**columns))
+    done = tx.execute(_OURS.values(**columns), {"of_id": saga_id, "of_owner": owner, "of_epoch": epoch})
     if done.rowcount != 1:
         raise LostLease(f"saga {saga_id} was taken over")
     if new_events:
         try:
-            tx.execute(sa.insert(saga_events), [dataclasses.asdict(e) for e in new_events])
+            tx.execute(_APPEND, [dataclasses.asdict(e) for e in new_events])
         except sa.exc.IntegrityError as error:
             raise LostLease(f"somebody else has written the next line of saga {saga_id}") from error
 

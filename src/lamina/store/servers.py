@@ -68,15 +68,24 @@ def insert(tx: sa.Connection, server: Server) -> None:
     tx.execute(sa.insert(servers).values(**_columns({f.name: getattr(server, f.name) for f in dataclasses.fields(server)})))
 
 
+_BY_ID = sa.select(servers).where(servers.c.id == sa.bindparam("id"))
+_ON_HOST = sa.select(servers).where(servers.c.host == sa.bindparam("host"), servers.c.deleted_at.is_(None))
+_MOVING_HERE = sa.select(migrations.c.id, migrations.c.server_id).where(
+    (migrations.c.source_host == sa.bindparam("host")) | (migrations.c.dest_host == sa.bindparam("host")), migrations.c.status.in_(_MOVING)
+)
+_EVACUATED = (
+    sa.select(migrations)
+    .where(migrations.c.type == EVACUATION, migrations.c.status == MigrationStatus.DONE)
+    .order_by(migrations.c.seq.desc())
+)
+_EVACUATED_OF = _EVACUATED.where(migrations.c.server_id == sa.bindparam("server_id"))
+_EVACUATED_FROM = _EVACUATED.where(migrations.c.source_host == sa.bindparam("host"))
+
+
 def get(tx: sa.Connection, server_id: str, project_id: str | None = None, *, deleted: bool = False) -> Server:
     """One server; with `project_id` only if it belongs there. Deleted ones only if asked for. Raises `NotFound`."""
-    query = sa.select(servers).where(servers.c.id == server_id)
-    if project_id is not None:
-        query = query.where(servers.c.project_id == project_id)
-    if not deleted:
-        query = query.where(servers.c.deleted_at.is_(None))
-    row = tx.execute(query).one_or_none()
-    if row is None:
+    row = tx.execute(_BY_ID, {"id": server_id}).one_or_none()
+    if row is None or (row.deleted_at is not None and not deleted) or project_id not in (None, row.project_id):
         raise NotFound(f"Instance {server_id} could not be found.")
     return _server(row)
 
@@ -147,7 +156,7 @@ def _after(order: list[tuple[sa.ColumnElement[Any], bool]], at: tuple[Any, ...])
 
 def on_host(tx: sa.Connection, host: str) -> list[Server]:
     """Servers whose place is this host."""
-    return [_server(row) for row in tx.execute(sa.select(servers).where(servers.c.host == host, servers.c.deleted_at.is_(None)))]
+    return [_server(row) for row in tx.execute(_ON_HOST, {"host": host})]
 
 
 def known(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, Server]:
@@ -162,9 +171,7 @@ def known(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, Server]:
 
 def moving(tx: sa.Connection, host: str) -> dict[str, str]:
     """Migration -> server, of the migrations from or to this host whose server has not arrived: something of it may be there."""
-    here = (migrations.c.source_host == host) | (migrations.c.dest_host == host)
-    query = sa.select(migrations.c.id, migrations.c.server_id).where(here, migrations.c.status.in_(_MOVING))
-    return {row.id: row.server_id for row in tx.execute(query)}
+    return {row.id: row.server_id for row in tx.execute(_MOVING_HERE, {"host": host})}
 
 
 def _touches(host: str) -> sa.ColumnElement[bool]:
@@ -239,13 +246,17 @@ def finished_migration(tx: sa.Connection, server_id: str) -> Migration:
 
 
 def evacuations(tx: sa.Connection, *, of_server: str | None = None, from_host: str | None = None) -> list[Migration]:
-    """Those whose server has arrived, and whose source still has, and pays for, what the server left there."""
-    conditions = [migrations.c.type == EVACUATION, migrations.c.status == MigrationStatus.DONE]
+    """Those, newest first, whose server has arrived, and whose source still has, and pays for, what the server left there.
+
+    Of one server, from one host, or all.
+    """
     if of_server is not None:
-        conditions.append(migrations.c.server_id == of_server)
-    if from_host is not None:
-        conditions.append(migrations.c.source_host == from_host)
-    return migrations_page(tx, conditions)
+        found = tx.execute(_EVACUATED_OF, {"server_id": of_server})
+    elif from_host is not None:
+        found = tx.execute(_EVACUATED_FROM, {"host": from_host})
+    else:
+        found = tx.execute(_EVACUATED)
+    return [_migration(row) for row in found]
 
 
 def left_behind(tx: sa.Connection, server_id: str) -> frozenset[str]:

@@ -62,6 +62,9 @@ HEADER = "ID    : vGPU Name\n"
 DRIVER = "nvidia"
 DRIVER_VERSION = "550.90.05"
 
+#: below it lies nearly everything that is asked for
+_FUNCTIONS = "/sys/bus/pci/devices/"
+
 #: raises an OSError in place of a write, or after it: (path, text) -> None
 Fault = Callable[[str, str], None]
 
@@ -143,8 +146,9 @@ class SimulatedKernel:
             return node.to.rsplit("/", 1)[1]
 
     def _resolve(self, path: str, *, follow_last: bool = True) -> Node:
-        node: Node = self._root()
-        parts = path.strip("/").split("/")
+        deep = path.startswith(_FUNCTIONS) and path != _FUNCTIONS
+        node: Node = self._pci_functions if deep else self._root()
+        parts = (path.removeprefix(_FUNCTIONS) if deep else path).strip("/").split("/")
         for index, part in enumerate(parts):
             if isinstance(node, File | Link):
                 raise refuse(errno.ENOTDIR, path)
