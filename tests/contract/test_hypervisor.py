@@ -361,3 +361,49 @@ def test_a_disk_is_carried_over(bench: Bench, tmp_path: Path) -> None:
     bench.hypervisor.remove(spec.server_id)
     with bench.hypervisor.pack_disk(spec.server_id) as nothing:
         assert nothing is None, "a disk goes with its domain"
+
+
+def test_a_domain_that_is_off_has_the_devices_it_is_given(bench: Bench) -> None:
+    first, second = bench.device(), bench.device()
+    spec = dataclasses.replace(domain(first), running=False)
+    bench.hypervisor.ensure(spec, [first])
+    for devices in ([first, second], [second], []):
+        fitted = dataclasses.replace(spec, vgpus=tuple(device.uuid for device in devices))
+        for _ in range(2):
+            report = bench.hypervisor.fit(fitted, devices)
+            assert (report.power_state, set(report.vgpus)) == (PowerState.SHUTDOWN, set(fitted.vgpus))
+    assert bench.hypervisor.ensure(domain(first), [first]).power_state is PowerState.RUNNING, "it is free again"
+
+
+def test_a_domain_that_runs_is_given_a_device_and_goes_on(bench: Bench) -> None:
+    first, second = bench.device(), bench.device()
+    spec = domain(first)
+    bench.hypervisor.ensure(spec, [first])
+    both = dataclasses.replace(spec, vgpus=(first.uuid, second.uuid))
+    for _ in range(2):
+        report = bench.hypervisor.fit(both, [first, second])
+        assert (report.power_state, set(report.vgpus)) == (PowerState.RUNNING, {first.uuid, second.uuid})
+    with pytest.raises(HypervisorError, match="another domain holds its vGPU"):
+        bench.hypervisor.ensure(domain(second), [second])
+    for _ in range(2):
+        if bench.guest_lets_go:
+            assert bench.hypervisor.fit(spec, [first]).vgpus == (first.uuid,)
+        else:
+            with pytest.raises(HypervisorError, match="does not let its vGPU"):
+                bench.hypervisor.fit(spec, [first])
+            assert set(bench.hypervisor.fit(both, [first, second]).vgpus) == {first.uuid, second.uuid}
+    missing = Device(ids.new_uuid(), Framework.MDEV, ids.new_uuid())
+    with pytest.raises(DeviceMissing):
+        bench.hypervisor.fit(dataclasses.replace(spec, vgpus=(first.uuid, missing.uuid)), [first, missing])
+    assert bench.hypervisor.ensure(spec, [first]).power_state is PowerState.RUNNING
+
+
+def test_a_suspended_domain_keeps_the_devices_it_has(bench: Bench) -> None:
+    device = bench.device()
+    spec = domain()
+    with pytest.raises(HypervisorError, match="There is no domain of server"):
+        bench.hypervisor.fit(spec, [])
+    bench.hypervisor.ensure(spec, [])
+    bench.hypervisor.suspend(spec.server_id)
+    with pytest.raises(HypervisorError, match="suspended"):
+        bench.hypervisor.fit(dataclasses.replace(spec, vgpus=(device.uuid,)), [device])

@@ -15,9 +15,11 @@ from lamina.model.ids import PciAddress
 from lamina.model.policies import PolicyName
 from lamina.model.servers import VmState
 from lamina.operations import (
+    attach,
     confirm,
     create,
     delete,
+    detach,
     evacuate,
     live_migrate,
     pause,
@@ -120,6 +122,25 @@ def _shelved(world: World) -> str:
     server_id = _active(world)
     shelve.request(world.plane, CALLER, server_id)
     world.settle()
+    return server_id
+
+
+def _attach(world: World, server_id: str) -> str:
+    attach.request(world.plane, CALLER, server_id, world.small)
+    return server_id
+
+
+def _attached_to(prepare: Callable[[World], str]) -> Callable[[World], str]:
+    def prepared(world: World) -> str:
+        server_id = _attach(world, prepare(world))
+        world.settle()
+        return server_id
+
+    return prepared
+
+
+def _detach(world: World, server_id: str) -> str:
+    detach.request(world.plane, CALLER, server_id, next(one.uuid for one in world.vgpus(server_id) if one.type == world.small))
     return server_id
 
 
@@ -341,6 +362,11 @@ STORIES: tuple[Story, ...] = (
     Story("delete", _shelved, _delete, "delete a shelved server"),
     Story("suspend", _active, _ask(suspend.suspend)),
     Story("suspend", _suspended, _ask(suspend.resume), "resume"),
+    Story("attach", _active, _attach),
+    Story("attach", _stopped, _attach, "attach to a stopped server"),
+    Story("detach", _attached_to(_active), _detach),
+    Story("detach", _attached_to(_stopped), _detach, "detach from a stopped server"),
+    Story("resize", _attached_to(_active), _resize, "resize a server that was attached to"),
     Story("rebuild", _active, _rebuild),
     Story("rebuild", _stopped, _rebuild, "rebuild a stopped server"),
     Story("rebuild", _broken, _rebuild, "rebuild a server in error"),

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from lamina.hosts.directory import Compute
 from lamina.model import ids
-from lamina.model.errors import AlreadyExists, LaminaError
+from lamina.model.errors import AlreadyExists, ConcurrentUpdate, LaminaError
 from lamina.model.hosts import HostReport, PowerAction, PowerState
 from lamina.model.policies import PolicyName
 from lamina.model.repairs import What
 from lamina.model.servers import Server, VmState
 from lamina.operations import delete, power, reconcile, resize
+from lamina.operations.comparison import View
+from lamina.operations.control_plane import ControlPlane
 from lamina.saga.log import State
 from lamina.scheduling import claim
 from lamina.scheduling.claim import Payer
 from lamina.scheduling.filters import Wanted
-from lamina.store import hosts, repairs, sagas
+from lamina.store import hosts, repairs, sagas, servers
 from tests.faults.desk import Desk
 from tests.faults.stories import leave, look, look_twice
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, PLAIN, TWO, World
@@ -94,6 +97,28 @@ def test_what_a_boot_has_lost_is_forgotten_too(world: World) -> None:
     assert world.hosts[other].compute.report().lost == ()
     assert world.hosts[other].compute.restore() == []
     assert standing(world, other) == set()
+    world.check()
+
+
+def test_a_server_that_somebody_else_changes_meanwhile_is_left_to_the_next_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL an operation may end between two things that a look reads; here, right before it acts."""
+    server = world.created(ONE)
+    assert server.host is not None
+    world.hosts[server.host].machine.reboot()
+    view = reconcile._view
+
+    def meanwhile(plane: ControlPlane, tx: sa.Connection, *given: Any, **more: Any) -> View:
+        seen = view(plane, tx, *given, **more)
+        servers.update(tx, server.id, plane.clock.now())
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "_view", meanwhile)
+        with pytest.raises(ConcurrentUpdate):
+            reconcile.host(world.plane, server.host)
+    assert world.operations() == []
+    assert reconcile.host(world.plane, server.host).begun
+    world.settle()
     world.check()
 
 

@@ -139,6 +139,11 @@ class World:
             reconcile.host(self.plane, name)
         return self.plane
 
+    @property
+    def small(self) -> str:
+        """The type that every card here can make."""
+        return CARDS[self.framework][1]
+
     # ------------------------------------------------------------------------------------------------ moving it
 
     def settle(self, most: int = 1000) -> None:
@@ -175,6 +180,10 @@ class World:
     def server(self, server_id: str) -> Server:
         with self.plane.db.read() as tx:
             return servers.get(tx, server_id, deleted=True)
+
+    def vgpus(self, server_id: str) -> list[hosts.Vgpu]:
+        with self.plane.db.read() as tx:
+            return hosts.vgpus_of_server(tx, server_id)
 
     def operations(self) -> Sequence[sagas.SagaRow]:
         with self.plane.db.read() as tx:

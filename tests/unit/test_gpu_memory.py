@@ -58,7 +58,7 @@ def test_a_card_that_others_have_filled_is_taken_in(db: Database) -> None:
     """Its driver lists nothing any more, and what stands on it is of no type that it tells of."""
     for number, said in enumerate((report(IDLE), report(FULL, "LAB-1Q", "LAB-1Q"), report(IDLE), report(FULL), report(IDLE))):
         with db.write() as tx:
-            discovery.record(tx, said, float(number))
+            discovery.record(tx, said, hosts.find_host(tx, "h"), float(number))
             (record,) = hosts.gpus_of(tx, "h")
             layout = hosts.layout(tx, record)
         if said.gpus[0].vgpus:

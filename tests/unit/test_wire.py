@@ -54,6 +54,7 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "set_power": ((CALL, "s", PowerAction.SOFT_REBOOT), REPORT),
     "suspend_domain": ((CALL, "s"), REPORT),
     "resume_domain": ((CALL, DOMAIN), REPORT),
+    "fit_domain": ((CALL, DOMAIN), REPORT),
     "remove_domain": ((CALL, "s"), None),
     "renew_disk": ((CALL, DOMAIN), None),
     "send_disk": ((CALL, "s"), DiskContent("ab" * 64, 1 << 40)),

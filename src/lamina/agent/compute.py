@@ -428,6 +428,11 @@ class ComputeService:
         with self._domain_call(call, spec.server_id):
             return self._hypervisor.resume(spec, self._devices(spec))
 
+    def fit_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
+        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        with self._domain_call(call, spec.server_id):
+            return self._hypervisor.fit(spec, self._devices(spec))
+
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Raises `StaleFence`, `HypervisorError`."""
         with self._domain_call(call, server_id):

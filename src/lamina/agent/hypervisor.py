@@ -81,6 +81,14 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def fit(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        """Have the domain have these devices and no others, on or off as it is; what it keeps, a guest that is on keeps in use.
+
+        Where it fails, a domain that is on may have some of them. Raises `HypervisorError` for a guest that does not let one go or
+        cannot take one, for one that another domain holds, and for a domain that is suspended; `DeviceMissing`.
+        """
+        ...
+
     def remove(self, server_id: str) -> None:
         """Destroy and undefine, disks and all; a domain that is not there, or is not ours, is left as it is."""
         ...

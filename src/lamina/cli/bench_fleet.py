@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lamina.cli.fleet_bench import VGPU_TYPE
 from lamina.model.errors import Unavailable
 
 if TYPE_CHECKING:
     from lamina.cli.instance import Instance
 
-#: a host of the bench: four GPUs of six vGPUs each
+#: a host of the bench: two GPUs of twelve vGPUs each, of a kind that costs a simulated kernel little to tell of
 _HOST = """
   - name: bench-{number:04d}
     vcpus: 64
@@ -28,7 +29,12 @@ _HOST = """
     gpus:
 {gpus}
 """
-_GPU = '      - {{address: "0000:{bus:02x}:00.0", model: nvidia-a40, framework: vfio, enabled_types: [NVIDIA A40-8Q]}}'
+_GPU = """
+      - address: "0000:{bus:02x}:00.0"
+        framework: mdev
+        types: [{{name: TYPE, max_instances: 12, framebuffer_mb: 4096}}]
+        enabled_types: [TYPE]
+"""
 #: seconds in which all hosts have to be there
 JOINING = 300.0
 
@@ -133,5 +139,5 @@ def _hosts(first: Instance, count: int) -> Iterator[None]:
 
 def fleet_of(numbers: Sequence[int]) -> str:
     """The fleet file of the bench's hosts."""
-    gpus = "\n".join(_GPU.format(bus=0x81 + number) for number in range(4))
+    gpus = "".join(_GPU.format(bus=0x81 + number) for number in range(2)).replace("TYPE", VGPU_TYPE)
     return "hosts:" + "".join(_HOST.format(number=number, gpus=gpus) for number in numbers)

@@ -54,6 +54,10 @@ class Compute(Protocol):
         """Have a suspended domain go on, with its devices. Raises `HypervisorError`, `DeviceMissing`."""
         ...
 
+    def fit_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
+        """Have a domain have the devices described and no others, and go on meanwhile. Raises `HypervisorError`, `DeviceMissing`."""
+        ...
+
     def remove_domain(self, call: Call, server_id: str) -> None:
         """Make the domain not exist. Raises `HypervisorError`."""
         ...

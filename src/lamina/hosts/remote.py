@@ -48,6 +48,7 @@ class RemoteCompute:
     set_power = _by_mail(Compute.set_power, WORK_TIMEOUT)
     suspend_domain = _by_mail(Compute.suspend_domain, WORK_TIMEOUT)
     resume_domain = _by_mail(Compute.resume_domain, WORK_TIMEOUT)
+    fit_domain = _by_mail(Compute.fit_domain, WORK_TIMEOUT)
     remove_domain = _by_mail(Compute.remove_domain, WORK_TIMEOUT)
     renew_disk = _by_mail(Compute.renew_disk, WORK_TIMEOUT)
     send_disk = _by_mail(Compute.send_disk, WORK_TIMEOUT)

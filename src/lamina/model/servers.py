@@ -88,6 +88,8 @@ class Action(enum.StrEnum):
     UNRESCUE = "unrescue"
     SHELVE = "shelve"
     UNSHELVE = "unshelve"
+    ATTACH_VGPU = "attach_vgpu"
+    DETACH_VGPU = "detach_vgpu"
     #: what Lamina does by itself to the servers of a host that came back
     RESTORE = "restore"
     #: and to what a server that was evacuated has left there
@@ -139,6 +141,8 @@ RULES: dict[Action, Rule] = {
         Rule(Action.UNRESCUE, frozenset({VmState.RESCUED}), TaskState.UNRESCUING, VmState.ACTIVE),
         Rule(Action.SHELVE, _RESTING | _HALTED, TaskState.SHELVING, VmState.SHELVED_OFFLOADED),
         Rule(Action.UNSHELVE, frozenset({VmState.SHELVED_OFFLOADED}), TaskState.UNSHELVING, VmState.ACTIVE),
+        Rule(Action.ATTACH_VGPU, _RESTING, None, None),
+        Rule(Action.DETACH_VGPU, _RESTING, None, None),
         Rule(Action.RESTORE, _RESTING | _HALTED | {VmState.RESIZED, VmState.RESCUED, VmState.ERROR}, None, None),
         Rule(Action.CLEAR_EVACUATED, frozenset(VmState), None, None),
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from lamina.operations import (
+    attach,
     clear,
     clear_evacuated,
     confirm,
     create,
     delete,
+    detach,
     evacuate,
     live_migrate,
     pause,
@@ -46,4 +48,6 @@ KINDS: tuple[Kind[ControlPlane, Any], ...] = (
     snapshot.KIND,
     shelve.KIND,
     unshelve.KIND,
+    attach.KIND,
+    detach.KIND,
 )

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from lamina.model import ids, live_migration
+from lamina.model import attached, ids, live_migration
 from lamina.model.errors import BadRequest, HypervisorError, InvalidState
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
@@ -68,6 +68,9 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, *, host: str | 
         reason = live_migration.why_not(hypervisor=here.hypervisor_version, libvirt=0, vgpus=_has_vgpus(tx, server_id))
         if reason is not None:
             raise BadRequest(f"Host {here.name} cannot send the server: {reason}.")
+        if attached.of(server.flavor) and len({one.type for one in hosts.vgpus_of_server(tx, server_id)}) > 1:
+            # the guest would find one in the place of another: its devices are told apart by the order in which it was given them
+            raise BadRequest("The server was given vGPUs beside its flavor and has several types: migrate it cold, or detach them first.")
         params = Params(ids.new_uuid(), server.flavor, server.host, server.vm_state, host)
         servers.update(tx, server_id, now, task_state=rule.task)
         servers.insert_migration(

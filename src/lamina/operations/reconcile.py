@@ -269,6 +269,8 @@ class _Mending:
         left: set[Key] = set()
         owed = comparison.starts_owed(view)
         for lack in plan.lacks:
+            # where others write meanwhile, what was read of it may be from before the operation that has just ended
+            servers.hold(tx, lack.server_id, expected=view.servers[lack.server_id].generation)
             try:
                 interrupt, caller = lack.server_id in view.clearing, _caller(view.servers[lack.server_id])
                 saga_id = restore.enlist(self.plane, tx, caller, lack.server_id, lack.params, interrupt=interrupt)

@@ -63,6 +63,13 @@ def ensure_domain(work: AnyWork, step: str, host: str, flavor: Flavor, records: 
     return work.plane.hosts.of(host).ensure_domain(work.call(step), domain_spec(work, flavor, records, running=running))
 
 
+def fit_domain(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> DomainReport:
+    """Have the server's domain have these vGPUs and no others, whether it runs or not."""
+    work.host = host
+    spec = domain_spec(work, server_of(work).flavor, records, running=False)
+    return work.plane.hosts.of(host).fit_domain(work.call(step), spec)
+
+
 def domain_spec(work: AnyWork, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainSpec:
     """The server's domain as it is recorded, with these vGPUs. Raises `NotFound` where what it is rescued with is gone."""
     with work.plane.db.read() as tx:

@@ -8,6 +8,7 @@ new look at the index, never in over-commit.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -47,8 +48,21 @@ class Claimed:
     vgpus: tuple[str, ...]
 
 
-def claim(tx: sa.Connection, index: Index, wanted: Wanted, payer: Payer, policy: PolicyName, *, now: float, service_down: float) -> Claimed:
-    """Choose a host and take what the server asks for there. Raises `NoValidHost`, `ConcurrentUpdate`."""
+def claim(
+    tx: sa.Connection,
+    index: Index,
+    wanted: Wanted,
+    payer: Payer,
+    policy: PolicyName,
+    *,
+    now: float,
+    service_down: float,
+    beside: bool = False,
+) -> Claimed:
+    """Choose a host and take what the server asks for there; with `beside`, and keep what the payer holds already.
+
+    Raises `NoValidHost`, `ConcurrentUpdate`.
+    """
     index.refresh()
     if policy is PolicyName.FRAGMENTATION:
         index.learn(tx, now)
@@ -58,7 +72,7 @@ def claim(tx: sa.Connection, index: Index, wanted: Wanted, payer: Payer, policy:
     allocations.replace(
         tx,
         payer.consumer_id,
-        choice.candidate.allocations,
+        _with_held(tx, payer.consumer_id, choice.candidate.allocations) if beside else choice.candidate.allocations,
         project_id=payer.project_id,
         user_id=payer.user_id,
         consumer_type=payer.consumer_type,
@@ -72,6 +86,11 @@ def claim(tx: sa.Connection, index: Index, wanted: Wanted, payer: Payer, policy:
     for provider_id in sorted({v.provider_id for v in planned}):
         follow_layout(tx, records[provider_id], now)
     return Claimed(choice.host.name, choice.host.zone, tuple(v.uuid for v in planned))
+
+
+def _with_held(tx: sa.Connection, consumer_id: str, wanted: allocations.Amounts) -> allocations.Amounts:
+    held = allocations.find(tx, [consumer_id], lock=True).get(consumer_id)
+    return wanted if held is None else allocations.summed((held.allocations, wanted))
 
 
 def _proved(tx: sa.Connection, index: Index, chosen: Choice, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
@@ -110,6 +129,25 @@ def release(tx: sa.Connection, consumer_id: str, *, now: float) -> None:
     hosts.delete_vgpus(tx, [v.uuid for v in held])
     allocations.remove(tx, consumer_id)
     for record in hosts.gpus_of_providers(tx, {v.provider_id for v in held}).values():
+        follow_layout(tx, record, now)
+
+
+def give_up(tx: sa.Connection, consumer_id: str, uuids: Collection[str], *, now: float) -> None:
+    """Give back some of the vGPUs that a consumer pays for, and go on holding the rest. May be repeated."""
+    gone = hosts.select_vgpus(tx, vgpus_table.c.consumer_id == consumer_id, vgpus_table.c.uuid.in_(list(uuids)))
+    held = allocations.find(tx, [consumer_id], lock=True).get(consumer_id)
+    if not gone or held is None:
+        return
+    records = hosts.gpus_of_providers(tx, {one.provider_id for one in gone})
+    left = {provider_id: dict(amounts) for provider_id, amounts in held.allocations.items()}
+    for one in gone:
+        left[one.provider_id][records[one.provider_id].gpu.resource_class] -= 1
+    kept = {provider_id: some for provider_id, amounts in left.items() if (some := {name: n for name, n in amounts.items() if n})}
+    hosts.delete_vgpus(tx, [one.uuid for one in gone])
+    allocations.replace(
+        tx, consumer_id, kept, project_id=held.project_id, user_id=held.user_id, consumer_type=held.type, now=now
+    )
+    for record in records.values():
         follow_layout(tx, record, now)
 
 

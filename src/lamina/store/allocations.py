@@ -153,7 +153,7 @@ def replace_many(
     before = find(tx, (r.consumer_id for r in replacements), lock=True)
     for replacement in replacements:
         _must_be_at(replacement, before.get(replacement.consumer_id))
-    freed = _sum(consumer.allocations for consumer in before.values())
+    freed = summed(consumer.allocations for consumer in before.values())
     touched = freed.keys() | {provider_id for r in replacements for provider_id in r.allocations}
     known = known or {}
     unknown = sorted(touched - known.keys())
@@ -222,7 +222,8 @@ def _must_exist(replacement: Replacement, known: Mapping[str, Provider]) -> None
             raise BadRequest(f"Allocation for resource provider '{provider_id}' that does not exist.")
 
 
-def _sum(several: Iterable[Amounts]) -> dict[str, dict[str, int]]:
+def summed(several: Iterable[Amounts]) -> dict[str, dict[str, int]]:
+    """All of them together."""
     total: dict[str, dict[str, int]] = {}
     for amounts in several:
         for provider_id, of_class in amounts.items():

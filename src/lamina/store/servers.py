@@ -108,6 +108,15 @@ def update(tx: sa.Connection, server_id: str, now: float, *, expected: int | Non
         raise ConcurrentUpdate(f"Instance {server_id} was changed by somebody else; try again.")
 
 
+_GENERATION = sa.select(servers.c.generation).where(servers.c.id == sa.bindparam("id")).with_for_update()
+
+
+def hold(tx: sa.Connection, server_id: str, *, expected: int) -> None:
+    """Have a server stay as it is to the end of the transaction. Raises `ConcurrentUpdate` where `expected` is not its generation."""
+    if tx.scalar(_GENERATION, {"id": server_id}) != expected:
+        raise ConcurrentUpdate(f"Instance {server_id} was changed by somebody else; try again.")
+
+
 def page(
     tx: sa.Connection,
     conditions: Iterable[sa.ColumnElement[bool]] = (),

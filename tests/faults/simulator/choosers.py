@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Callable
 
 from lamina.agent.simulated.machine import MachineDomain
+from lamina.model import attached
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import Server, VmState
 from lamina.operations import (
+    attach,
     confirm,
     create,
     delete,
+    detach,
     evacuate,
     live_migrate,
     pause,
@@ -26,7 +29,7 @@ from lamina.operations import (
     suspend,
     unshelve,
 )
-from lamina.store import servers
+from lamina.store import hosts, servers
 from tests.faults.simulator.scene import Scene
 from tests.faults.world import CALLER, CARDS, ONE, PLAIN, TWO, flavor
 
@@ -101,6 +104,20 @@ def _suspend(scene: Scene, server: Server, _draw: int) -> None:
     (suspend.resume if server.vm_state is VmState.SUSPENDED else suspend.suspend)(scene.plane, CALLER, server.id)
 
 
+def _attach(scene: Scene, server: Server, _draw: int) -> None:
+    attach.request(scene.plane, CALLER, server.id, scene.small)
+
+
+def _detach(scene: Scene, server: Server, draw: int) -> None:
+    """What was attached; where nothing was, something is."""
+    with scene.plane.db.read() as tx:
+        held = [one for one in hosts.vgpus_of_server(tx, server.id, server.id) if one.type == scene.small]
+    if attached.of(server.flavor) and held:
+        detach.request(scene.plane, CALLER, server.id, held[draw % len(held)].uuid)
+    else:
+        _attach(scene, server, draw)
+
+
 def _rescue(scene: Scene, server: Server, _draw: int) -> None:
     if server.vm_state is VmState.RESCUED:
         rescue.unrescue(scene.plane, CALLER, server.id)
@@ -152,6 +169,8 @@ CHOOSERS: tuple[Chooser, ...] = (
     Chooser("snapshot", _snapshot, _RESTING | {VmState.PAUSED, VmState.SUSPENDED}, 1),
     Chooser("shelve", lambda scene, server, _: shelve.request(scene.plane, CALLER, server.id), _RESTING | {VmState.SUSPENDED}, 1),
     Chooser("unshelve", _unshelve, frozenset({VmState.SHELVED_OFFLOADED}), 2),
+    Chooser("attach", _attach, _RESTING, 1),
+    Chooser("detach", _detach, _RESTING, 2),
     Chooser("rebuild", lambda scene, server, _: rebuild.request(scene.plane, CALLER, server.id, None, {}), _RESTING | {VmState.ERROR}, 1),
     Chooser("clear", _clear, _RESTING, 1),
     Chooser("evacuate", _evacuate, _RESTING | {VmState.ERROR}, 2),

@@ -24,7 +24,7 @@ from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
 from lamina.model.flavors import Flavor
 from lamina.model.settings import Settings
-from lamina.operations import reconcile, resize, shelve
+from lamina.operations import attach, reconcile, resize, shelve
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
@@ -43,8 +43,10 @@ BEGINNING, PREPARED = 1_700_000_000.0, 1_700_001_000.0
 _UNFINISHED = "SELECT 1 FROM sagas WHERE state IN ('running', 'unwinding', 'stuck', 'waiting') LIMIT 1"
 #: what a server that stands from the beginning has become last
 SHELVED: Final = "shelved"
+#: and what it may have been given
+ATTACHED: Final = "attached"
 #: servers that stand from the beginning, each by its sizes; of one that has been resized, which nobody has confirmed, both are told
-Servers = Sequence[Sequence[Flavor | Literal["shelved"]]]
+Servers = Sequence[Sequence[Flavor | Literal["shelved", "attached"]]]
 
 
 class FixedClock(VirtualClock):
@@ -139,7 +141,7 @@ class Scene(World):
         self.trace: list[str] = []
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
-        beginning = f"{framework} {[[size if size == SHELVED else size.name for size in sizes] for sizes in standing]}"
+        beginning = f"{framework} {[[size.name if isinstance(size, Flavor) else size for size in sizes] for sizes in standing]}"
         kept = stage.begin(beginning)
         neighbours: dict[str, SimulatedHypervisor] = {}
         self.sites = {host.name: Site(host, self.state, self.clock, self.trouble, neighbours) for host in self.fleet.hosts}
@@ -163,11 +165,13 @@ class Scene(World):
             self.look_at_hosts()
             for sizes in standing:
                 first, *later = sizes
-                assert first != SHELVED
+                assert isinstance(first, Flavor)
                 server = self.created(first)
                 for size in later:
                     if size == SHELVED:
                         shelve.request(self.plane, CALLER, server.id)
+                    elif size == ATTACHED:
+                        attach.request(self.plane, CALLER, server.id, self.small)
                     else:
                         resize.request(self.plane, CALLER, server.id, size)
                     self.settle()

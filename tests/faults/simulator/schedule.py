@@ -23,7 +23,7 @@ from lamina.saga.steps import Kind
 from lamina.store import servers
 from tests.faults.simulator import promises
 from tests.faults.simulator.choosers import CHOOSERS
-from tests.faults.simulator.scene import SHELVED, Scene, Servers, Stage, seeded
+from tests.faults.simulator.scene import ATTACHED, SHELVED, Scene, Servers, Stage, seeded
 from tests.faults.simulator.trouble import AgentDied
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, Killed
 
@@ -82,7 +82,14 @@ def draw(seed: int) -> list[Event]:
 
 
 #: what stands when a schedule begins
-BEGINNINGS: tuple[Servers, ...] = ((), ((TWO,), (ONE,)), ((ONE,), (TWO,), (TWO,)), ((TWO, ONE), (ONE,)), ((TWO, SHELVED), (ONE,)))
+BEGINNINGS: tuple[Servers, ...] = (
+    (),
+    ((TWO,), (ONE,)),
+    ((ONE,), (TWO,), (TWO,)),
+    ((TWO, ONE), (ONE,)),
+    ((TWO, SHELVED), (ONE,)),
+    ((ONE, ATTACHED), (TWO,)),
+)
 
 
 def beginning(seed: int) -> tuple[str, Servers]:

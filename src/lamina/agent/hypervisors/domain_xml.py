@@ -30,6 +30,8 @@ _OURS = f"{{{NAMESPACE}}}server"
 _VGPU = f"{{{NAMESPACE}}}vgpu"
 ET.register_namespace("lamina", NAMESPACE)
 
+#: PCI Express ports beside those that its devices need: without one no device can be given to a domain that runs
+SPARE_PORTS = 4
 #: a domain's XML is some kilobytes; what is longer than this is not read
 MOST_XML = 1 << 20
 
@@ -212,6 +214,8 @@ def _take(element: Element, other: Element, name: str) -> None:
 
 def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
     ET.SubElement(parent, "controller", type="usb", model="none")
+    for _ in range(SPARE_PORTS):
+        ET.SubElement(parent, "controller", type="pci", model="pcie-root-port")
     disks = [path for path in (frame.rescue_disk, frame.disk) if path is not None]
     for path, target in zip(disks, ("vda", "vdb"), strict=False):
         _disk(parent, path, "qcow2", "disk", target, "virtio")

@@ -9,9 +9,10 @@ replaced, the domain runs or is started.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from lamina.agent.hypervisor import Capacity, Device
 from lamina.agent.hypervisors import config_drive, domain_xml
 from lamina.agent.hypervisors.disks import GIB, Disks
 from lamina.agent.hypervisors.domain_xml import Described, Frame
-from lamina.agent.hypervisors.libvirt_connection import Connection, said
+from lamina.agent.hypervisors.libvirt_connection import Connection, said, unless_gone, unless_off
 from lamina.agent.hypervisors.libvirt_moves import Moves
 from lamina.agent.images import Images
 from lamina.agent.sysfs import LocalSysfs, Sysfs
@@ -226,7 +227,7 @@ class LibvirtHypervisor:
         if found is not None:
             self._destroy(found[0])
             flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-            self._connection.ask("undefine a domain", lambda _: _unless_gone(lambda: found[0].undefineFlags(flags)))
+            self._connection.ask("undefine a domain", lambda _: unless_gone(lambda: found[0].undefineFlags(flags)))
         self._disks.remove(server_id)
 
     def renew_disk(self, spec: DomainSpec) -> None:
@@ -317,19 +318,34 @@ class LibvirtHypervisor:
             self._connection.ask("save a domain's memory", lambda _: domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING), SAVE)
         return self._report(domain)
 
-    def _detach(self, domain: Domain) -> None:
-        """Take all vGPUs from a running domain: each is asked for, and is gone once the guest has let it go."""
-        attached = self._attached(domain).values()
-        if attached:
+    def fit(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        domain, _ = self._ours(spec.server_id)
+        power, wanted = self._power(domain), {device.handle: device for device in devices}
+        if power is PowerState.SUSPENDED:
+            raise HypervisorError(f"The domain {spec.name} is suspended, and keeps the devices that it has.")
+        if not power.is_off:
+            self._detach(domain, keep=wanted.keys())
+            there = self._attached(domain)
+            free = (number for number in itertools.count() if f"ua-vgpu-{number}" not in "".join(there.values()))
+            for handle in wanted.keys() - there.keys():
+                self._must_exist(spec.name, wanted[handle].uuid, handle)
+                self._attach(domain, domain_xml.hostdev(wanted[handle], next(free)), wanted[handle])
+        # in force with its next start
+        return self._report(self._define(domain_xml.definition(spec, devices, self._frame(spec, devices))))
+
+    def _detach(self, domain: Domain, keep: Set[str] = frozenset()) -> None:
+        """Take vGPUs from a running domain, all but those of these handles: each is asked for, and is gone once the guest has let it go."""
+        asked = [xml for handle, xml in self._attached(domain).items() if handle not in keep]
+        if asked:
             self._unpause(domain)  # a guest that stands still lets nothing go
 
         def ask_for_all(_: libvirt.virConnect) -> None:
-            for xml in attached:
+            for xml in asked:
                 domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
         self._connection.ask("take a domain's vGPUs", ask_for_all)
         end = self._clock.now() + LET_GO
-        while left := self._attached(domain):
+        while left := self._attached(domain).keys() - keep:
             if self._clock.now() >= end:
                 raise HypervisorError(f"The guest does not let its vGPU {sorted(left)[0]} go.")
             time.sleep(LOOK)
@@ -358,7 +374,7 @@ class LibvirtHypervisor:
         return self._report(domain)
 
     def _attach(self, domain: Domain, xml: str, device: Device) -> None:
-        what = f"give a domain its vGPU {device.uuid} again"
+        what = f"give a domain its vGPU {device.uuid}"
         self._connection.ask(what, lambda _: domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE), START)
 
     # ------------------------------------------------------------------------------------------------ to another host
@@ -398,20 +414,19 @@ class LibvirtHypervisor:
         """Let the guest do it, for as long as the settings allow."""
         if self._power(domain) is not PowerState.RUNNING:
             return
-        self._connection.ask("shut a domain down", lambda _: _unless_off(domain.shutdown))
+        self._connection.ask("shut a domain down", lambda _: unless_off(domain.shutdown))
         end = self._clock.now() + self._known.shutdown_grace
         while self._clock.now() < end and self._power(domain) is PowerState.RUNNING:
             time.sleep(LOOK)
 
     def _destroy(self, domain: Domain) -> None:
         if not self._power(domain).is_off:
-            self._connection.ask("switch a domain off", lambda _: _unless_off(domain.destroy), START)
+            self._connection.ask("switch a domain off", lambda _: unless_off(domain.destroy), START)
 
     def _start(self, domain: Domain, described: Described) -> None:
         name = self._connection.ask("name a domain", lambda _: domain.name())
         for uuid, handle in described.vgpus.items():
-            if not self._exists(handle):
-                raise DeviceMissing(f"The domain {name} cannot start: its vGPU {uuid} does not exist.")
+            self._must_exist(name, uuid, handle)
         held = self._connection.ask("list its domains", lambda c: _held(c, domain.UUIDString()))
         for uuid, handle in described.vgpus.items():
             if handle in held:
@@ -425,6 +440,10 @@ class LibvirtHypervisor:
                     raise HypervisorError(f"The domain {name} cannot start: {said(error)}") from error
 
         self._connection.ask("start a domain", start, START)
+
+    def _must_exist(self, name: str, uuid: str, handle: str) -> None:
+        if not self._exists(handle):
+            raise DeviceMissing(f"The domain {name} cannot start: its vGPU {uuid} does not exist.")
 
     def _exists(self, handle: str) -> bool:
         """A VF is always there; the vGPU on it is while its type is set."""
@@ -465,20 +484,3 @@ def _held(connection: libvirt.virConnect, by_others_than: str) -> frozenset[str]
         if domain.UUIDString() != by_others_than:
             held |= domain_xml.read(domain.XMLDesc()).handles
     return frozenset(held)
-
-
-def _unless_off(act: Callable[[], object]) -> None:
-    """What a domain that is off by now refuses is no failure."""
-    _tolerating(act, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
-
-
-def _unless_gone(act: Callable[[], object]) -> None:
-    _tolerating(act, libvirt.VIR_ERR_NO_DOMAIN)
-
-
-def _tolerating(act: Callable[[], object], *codes: int) -> None:
-    try:
-        act()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in codes:
-            raise

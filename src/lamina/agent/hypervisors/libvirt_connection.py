@@ -150,3 +150,21 @@ def _run_events() -> None:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError:
             log.exception("libvirt's event loop")
+
+
+def unless_off(act: Callable[[], object]) -> None:
+    """What a domain that is off by now refuses is no failure."""
+    _tolerating(act, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
+
+
+def unless_gone(act: Callable[[], object]) -> None:
+    """What a domain refuses that is not there any more is no failure."""
+    _tolerating(act, libvirt.VIR_ERR_NO_DOMAIN)
+
+
+def _tolerating(act: Callable[[], object], *codes: int) -> None:
+    try:
+        act()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in codes:
+            raise

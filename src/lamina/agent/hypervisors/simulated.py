@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lamina.agent.hypervisor import Capacity, Device
@@ -126,6 +126,18 @@ class SimulatedHypervisor:
             self._machine.save()
             return self._report(spec.server_id, domain)
 
+    def fit(self, spec: DomainSpec, devices: Sequence[Device]) -> DomainReport:
+        with self._machine.lock:
+            domain = self._ours(spec.server_id)
+            if domain.power_state is PowerState.SUSPENDED:
+                raise HypervisorError(f"The domain {domain.name} is suspended, and keeps the devices that it has.")
+            if not domain.power_state.is_off:
+                new = {d.uuid: d.handle for d in devices if d.uuid not in domain.devices}
+                self._must_be_free(domain.name, new)
+            domain.devices = {d.uuid: d.handle for d in devices}
+            self._machine.save()
+            return self._report(spec.server_id, domain)
+
     def remove(self, server_id: str) -> None:
         with self._machine.lock:
             domain = self._machine.state.domains.get(server_id)
@@ -138,7 +150,8 @@ class SimulatedHypervisor:
         self._must_move(bool(devices))
         self.ensure(dataclasses.replace(spec, running=False), devices)
         with self._machine.lock:
-            self._must_be_startable(self._machine.state.domains[spec.server_id])
+            awaited = self._machine.state.domains[spec.server_id]
+            self._must_be_free(awaited.name, awaited.devices)
         return Landing("", "", "")
 
     def _must_move(self, vgpus: bool) -> None:
@@ -194,7 +207,7 @@ class SimulatedHypervisor:
             domain = self._ours(server_id)
             self._must_be_on(domain)
             awaited = target._ours(server_id)
-            target._must_be_startable(awaited)
+            target._must_be_free(awaited.name, awaited.devices)
             before = domain.power_state
             domain.power_state = PowerState.PAUSED
             self._machine.save()
@@ -269,18 +282,18 @@ class SimulatedHypervisor:
         if not domain.power_state.is_off:
             domain.power_state = PowerState.RUNNING
             return
-        self._must_be_startable(domain)
+        self._must_be_free(domain.name, domain.devices)
         domain.power_state = PowerState.RUNNING
 
-    def _must_be_startable(self, domain: MachineDomain) -> None:
-        """For a domain that is off."""
-        for uuid, handle in domain.devices.items():
+    def _must_be_free(self, name: str, devices: Mapping[str, str]) -> None:
+        """The devices of a domain that has none of them in use yet."""
+        for uuid, handle in devices.items():
             if handle not in self._machine.state.mdevs and handle not in self._machine.state.vf_types:
                 self._machine.save()
-                raise DeviceMissing(f"The domain {domain.name} cannot start: its vGPU {uuid} does not exist.")
+                raise DeviceMissing(f"The domain {name} cannot start: its vGPU {uuid} does not exist.")
             if self._machine.holds(handle):
                 self._machine.save()
-                raise HypervisorError(f"The domain {domain.name} cannot start: another domain holds its vGPU {uuid}.")
+                raise HypervisorError(f"The domain {name} cannot start: another domain holds its vGPU {uuid}.")
 
     @staticmethod
     def _report(uuid: str, domain: MachineDomain) -> DomainReport:

@@ -15,12 +15,11 @@ from typing import Any
 
 from lamina.cli import servers
 from lamina.cli.client import Client
+from lamina.cli.fleet_bench import VGPU_TYPE
 from lamina.cli.instance import Instance
 from lamina.model import resources
 from lamina.model.errors import LaminaError, Unavailable
 
-#: what each server takes of a GPU
-VGPU_TYPE = "NVIDIA A40-8Q"
 #: seconds between two looks at how far it has come
 LOOK = 0.1
 #: seconds in which a load has to come to its end
