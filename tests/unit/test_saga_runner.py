@@ -281,6 +281,21 @@ def test_calls_are_numbered_upwards_and_a_takeover_has_a_higher_epoch(toy: Toy) 
     assert toy.row(saga_id).state == State.DONE
 
 
+def test_all_that_a_process_left_behind_is_taken_up_at_once_and_nothing_else(toy: Toy) -> None:
+    left = [toy.enlist(subject=f"left-{number}") for number in range(3)]
+    toy.clock.time += 11
+    kept = toy.enlist(subject="kept")
+    waiting = toy.enlist("left-0", interrupt=True)
+    with toy.db.write() as tx:
+        taken = sagas.take_all(tx, [*left, kept, waiting, "no-such"], owner="other", lease_expires_at=99, now=toy.clock.time, alone=False)
+    assert taken == set(left)
+    rows = [toy.row(one) for one in left]
+    assert {(row.owner, row.epoch) for row in rows} == {("other", rows[0].epoch)}
+    assert rows[0].epoch > toy.row(kept).epoch
+    assert toy.row(kept).owner == toy.runner.me
+    assert toy.row(waiting).state == State.WAITING
+
+
 def test_whoever_lost_a_saga_writes_nothing_to_it(toy: Toy) -> None:
     saga_id = toy.enlist()
     mine = toy.row(saga_id)

@@ -139,6 +139,21 @@ def test_fragmentation_keeps_the_size_that_others_will_ask_for() -> None:
     assert choice.choose(hosts, Wanted(large), PolicyName.FRAGMENTATION).host.name == "c"
 
 
+def test_those_who_choose_at_once_begin_with_different_ones_of_the_best() -> None:
+    names = [f"host-{number:02}" for number in range(40)]
+    best = names[:5]
+    hosts = field({name: Layout((SMALL,) * (0 if name in best else 2)) for name in names})
+
+    def firsts(policy: PolicyName, lots: range) -> set[str]:
+        return {choice.choose(hosts, Wanted(request()), policy, lot=lot).host.name for lot in lots}
+
+    assert firsts(PolicyName.SPREAD, range(1)) == {"host-00"}
+    assert firsts(PolicyName.SPREAD, range(1, 200)) == set(best)
+    assert firsts(PolicyName.PACK, range(200)) == {"host-05"}, "who fills up hosts wishes to meet"
+    only = Wanted(request(), excluded=frozenset(names) - {"host-30"})
+    assert {choice.choose(hosts, only, PolicyName.SPREAD, lot=lot).host.name for lot in range(40)} == {"host-30"}
+
+
 def test_a_host_that_is_down_is_passed_over() -> None:
     with pytest.raises(NoValidHost, match="its compute service is down"):
         choice.choose(field({"a": Layout()}), Wanted(request()), PolicyName.SPREAD, frozenset({"a"}))

@@ -10,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -171,8 +171,9 @@ class Runner(Generic[D]):
         plan = recovery.plan(found, me=self.me, mine=mine, now=self._clock.now(), alone=self._alone, kinds=self.kinds.keys())
         for saga_id in plan.unknown:
             log.warning("saga of a kind this version does not know", saga=saga_id, kind=rows[saga_id].kind)
+        taken = self._take_all(plan.take) if plan.take else set()
         for saga_id in (*plan.take, *plan.promote):
-            if self._take(rows[saga_id]):
+            if saga_id in taken or (saga_id in plan.promote and self._promote(rows[saga_id])):
                 log.info("saga taken up", saga=saga_id, kind=rows[saga_id].kind, subject=rows[saga_id].subject)
                 self.wake(saga_id)
         for stuck, saga_id in plan.overrule:
@@ -192,14 +193,21 @@ class Runner(Generic[D]):
             return False
         return taken is not None
 
-    def _take(self, row: sagas.SagaRow) -> bool:
+    def _take_all(self, saga_ids: Sequence[str]) -> set[str]:
+        """A process that dies may leave many behind: together they cost the others no more than one."""
         now = self._clock.now()
-        state = State.RUNNING if row.state == State.WAITING else State(row.state)
+        with self._db.write() as tx:
+            return sagas.take_all(tx, saga_ids, owner=self.me, lease_expires_at=now + self._lease, now=now, alone=self._alone)
+
+    def _promote(self, row: sagas.SagaRow) -> bool:
+        """Let a waiting saga begin, whose subject is free; False where another was faster."""
+        now = self._clock.now()
         try:
             with self._db.write() as tx:
-                if row.state == State.WAITING and sagas.holder(tx, row.subject) is not None:
+                if sagas.holder(tx, row.subject) is not None:
                     return False
-                return sagas.take(tx, row, state=state, owner=self.me, lease_expires_at=now + self._lease, now=now) is not None
+                taken = sagas.take(tx, row, state=State.RUNNING, owner=self.me, lease_expires_at=now + self._lease, now=now)
+                return taken is not None
         except sa.exc.IntegrityError:  # another waiting saga of the subject was promoted first
             return False
 

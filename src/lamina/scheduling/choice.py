@@ -28,6 +28,8 @@ from lamina.store.snapshots import Snapshot
 MOST_CANDIDATES = 1000
 #: most sets of NUMA nodes that are tried for a server whose GPUs could be nearer to each other; four nodes have 14
 MOST_NODE_SETS = 16
+#: one host in so many counts as one of the best, and at most so many do, where several choose at once
+PER_BEST, MOST_BEST = 8, 32
 #: most hosts that a refusal gives its reasons for
 MOST_REASONS = 100
 
@@ -42,21 +44,28 @@ class Choice:
     placed: tuple[vgpus.Placed, ...]
 
 
-def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice:
-    """The best host by the policy. `down` names hosts whose compute service is down. Raises `NoValidHost`."""
-    found = find(field, wanted, policy, down)
+def choose(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset(), lot: int = 0) -> Choice:
+    """The best host by the policy. `down` names hosts whose compute service is down. Raises `NoValidHost`.
+
+    Where hosts are spread over, those who choose at the same time would all meet on the emptiest: with different lots each
+    begins with another of the best, and of equals.
+    """
+    found = find(field, wanted, policy, down, lot)
     if isinstance(found, Choice):
         return found
     raise NoValidHost(found | dict(itertools.islice(_unpromising(field, wanted, down, found), MOST_REASONS)))
 
 
-def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset()) -> Choice | dict[str, str]:
+def find(
+    field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] = frozenset(), lot: int = 0
+) -> Choice | dict[str, str]:
     """As `choose`; where there is none, the reasons of those hosts that promised room."""
     world = World(field.stock, tuple(field.stock.sharing))
     ask = field.kind(wanted.request)
     scores = field.scores(policy, ask)
     refused: dict[str, str] = {}
-    for slot in _in_order(field, wanted, field.promising(wanted.request, ask), scores.hosts):
+    lot = lot if policy is PolicyName.SPREAD else 0
+    for slot in _in_order(field, wanted, field.promising(wanted.request, ask), scores.hosts, lot):
         snapshot = field.at(slot)
         if snapshot is None or snapshot.host is None:
             continue
@@ -71,9 +80,18 @@ def find(field: Field, wanted: Wanted, policy: PolicyName, down: frozenset[str] 
     return refused
 
 
-def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures) -> list[int]:
-    """What its group wishes first, then the best scores, by name among equals; the last resort comes last."""
+def _in_order(field: Field, wanted: Wanted, slots: Numbers, scores: Figures, lot: int) -> list[int]:
+    """What its group wishes first, then the best scores, by name among equals; the last resort comes last.
+
+    With a lot equals begin with another one of them, and the best with another one of the best.
+    """
+    if lot and len(slots):
+        slots = np.roll(slots, -(lot % len(slots)))
     ordered: list[int] = slots[np.argsort(scores[slots], kind="stable")].tolist()
+    best = min(MOST_BEST, len(ordered) // PER_BEST)
+    if lot and best > 1:
+        turn = lot % best
+        ordered[:best] = ordered[turn:best] + ordered[:turn]
     if wanted.company is None and wanted.last_resort is None:
         return ordered
     return sorted(ordered, key=lambda slot: _put_off(field.at(slot), wanted))

@@ -7,6 +7,7 @@ is. It decides nothing for good: a claim proves in its own transaction what it f
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -102,8 +103,9 @@ class Index:
 
     def choose(self, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
         """The best host by the policy; `down` names hosts whose compute service is down. Raises `NoValidHost`."""
+        lot = 0 if self._db.is_sqlite else random.getrandbits(30)
         with self._lock:
-            return choose(self._field, wanted, policy, down)
+            return choose(self._field, wanted, policy, down, lot)
 
     def learn(self, tx: sa.Connection, now: float) -> None:
         """Expect of the future what `expected` says, and look again now and then."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from lamina.store import tree_changes
 from lamina.store.group_commit import GroupCommit
 from lamina.store.tables import counters
 
+#: seconds after which a connection is asked whether it still is one
+_RESTED = 5.0
 #: seconds that a writer waits for another process on the same SQLite file
 _BUSY_TIMEOUT = 30
 
@@ -60,9 +64,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
-        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {}
         options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
         self.engine = sa.create_engine(url, **options)
+        # a transaction would cost two more ways to the server and back, and see no more
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._line = GroupCommit(self.engine) if self.is_sqlite else None
         self._counters: list[_Writes] = []
         self._counting = threading.Lock()
@@ -70,6 +76,9 @@ class Database:
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(self.engine, "checkin", _note_rest)
+            sa.event.listen(self.engine, "checkout", _must_answer)
 
     @classmethod
     def at(cls, directory: Path) -> Database:
@@ -78,8 +87,11 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A snapshot to read from; nothing written here is kept."""
-        with _told(), self.engine.connect() as connection:
+        """A connection to read from; nothing may be written here.
+
+        On SQLite all that is read is of one moment, on PostgreSQL what each statement reads is.
+        """
+        with _told(), self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -140,6 +152,20 @@ def _told() -> Iterator[None]:
         if getattr(error.orig, "sqlstate", None) in _GIVES_WAY:
             raise ConcurrentUpdate("Others who write the same were let through first; try again.", cause=str(error)) from error
         raise Unavailable("The database does not answer or refuses to write; try again.", cause=str(error)) from error
+
+
+def _note_rest(_connection: Any, record: Any) -> None:
+    record.info["rested_since"] = time.monotonic()
+
+
+def _must_answer(connection: Any, record: Any, _proxy: Any) -> None:
+    """A connection that has rested may have ended meanwhile, with its server. One in steady use is not asked each time."""
+    if time.monotonic() - record.info.get("rested_since", math.inf) > _RESTED:
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except Exception as error:  # whatever the driver says of a dead connection: another is tried
+            raise sa.exc.DisconnectionError from error
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

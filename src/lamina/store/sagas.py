@@ -12,6 +12,8 @@ from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, NotFou
 from lamina.store.inserting import insert_or_leave
 from lamina.store.tables import counters, saga_events, sagas
 
+#: most ids written into one statement
+_MOST_TAKEN = 500
 _HOLDING = ("running", "unwinding", "stuck")
 
 
@@ -171,6 +173,26 @@ def take(tx: sa.Connection, row: SagaRow, *, state: str, owner: str, lease_expir
         .values(state=state, owner=owner, lease_expires_at=lease_expires_at, epoch=epoch, updated_at=now)
     )
     return epoch if taken.rowcount == 1 else None
+
+
+def take_all(
+    tx: sa.Connection, saga_ids: Sequence[str], *, owner: str, lease_expires_at: float, now: float, alone: bool
+) -> set[str]:
+    """Make `owner` the one who runs these, as far as their leases have run out by now, or are another's and nobody else is there.
+
+    All under one new epoch. Returns the ids of those that are his now.
+    """
+    gone = sagas.c.lease_expires_at.is_(None) | (sagas.c.lease_expires_at <= now)
+    if alone:
+        gone |= sagas.c.owner != owner
+    taken = (
+        sa.update(sagas)
+        .where(sagas.c.id.in_(sa.bindparam("ids", expanding=True)), sagas.c.state.in_(("running", "unwinding")), gone)
+        .values(owner=owner, lease_expires_at=lease_expires_at, epoch=next_epoch(tx), updated_at=now)
+        .returning(sagas.c.id)
+    )
+    parts = [saga_ids[start : start + _MOST_TAKEN] for start in range(0, len(saga_ids), _MOST_TAKEN)]
+    return {found for part in parts for found in tx.scalars(taken, {"ids": part})}
 
 
 def write(

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 from lamina.cli import servers
@@ -25,7 +24,7 @@ LOOK = 0.1
 #: seconds in which a load has to come to its end
 PATIENCE = 600.0
 #: most servers asked for in one request
-AT_ONCE = 50
+AT_ONCE = 500
 
 
 class Load:
@@ -114,12 +113,15 @@ class Load:
     # ------------------------------------------------------------------------------------------------ looking
 
     def _ask_at_once(self, count: int) -> None:
-        with ExitStack() as stack:
-            clients = itertools.cycle([stack.enter_context(Client.connect(one.state)) for one in self._replicas])
-            for first in range(0, count, AT_ONCE):
-                wanted = {"name": f"burst-{first}", "flavorRef": self._flavor, "imageRef": self._image, "networks": "none"}
-                many = min(AT_ONCE, count - first)
-                next(clients).call("compute", "POST", "/servers", {"server": wanted | {"min_count": many, "max_count": many}})
+        def ask(instance: Instance, first: int) -> None:
+            many = min(AT_ONCE, count - first)
+            wanted = {"name": f"burst-{first}", "flavorRef": self._flavor, "imageRef": self._image, "networks": "none"}
+            with Client.connect(instance.state) as client:
+                client.call("compute", "POST", "/servers", {"server": wanted | {"min_count": many, "max_count": many}})
+
+        with ThreadPoolExecutor(self._clients) as pool:
+            for asked in [pool.submit(ask, *one) for one in zip(itertools.cycle(self._replicas), range(0, count, AT_ONCE), strict=False)]:
+                asked.result()
 
     def _operations(self, client: Client) -> Iterator[list[dict[str, Any]]]:
         end = time.monotonic() + PATIENCE

@@ -28,6 +28,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/servers/{server}/metadata"): {"metadata": {"a": "b"}},
     ("PUT", "/servers/{server}/metadata/{key}"): {"meta": {"a": "b"}},
     ("PUT", "/servers/{server}/tags"): {"tags": ["a"]},
+    ("POST", "/servers/{server}/lamina-vgpus"): {"vgpu": {"type": "nvidia-11"}},
     ("POST", "/servers/{server}/remote-consoles"): {"remote_console": {"protocol": "vnc", "type": "novnc"}},
 }
 #: what each action takes
@@ -41,7 +42,7 @@ def version_of(route: Route) -> str:
 def at(route: Route, **names: str) -> str:
     known = {"server": MISSING, "key": "a", "tag": "a", "request": "req-1", "migration": "1", "flavor": "small", "name": "k"}
     known |= {"hypervisor": MISSING, "pattern": "host", "service": MISSING, "project": "p", "port": MISSING, "network": "public"}
-    known |= {"aggregate": "1", "group": MISSING} | names
+    known |= {"aggregate": "1", "group": MISSING, "vgpu": MISSING} | names
     return route.path.format(**known)
 
 
