@@ -24,14 +24,14 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lamina-review", description="Reviews Python trees against the ten pillars of CWE-1000.")
     parser.add_argument("paths", nargs="*", type=Path, help="trees or files to review")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report for people there (without any report option: to the terminal)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report for people there; else to the terminal")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON there")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write SARIF 2.1.0 there")
     parser.add_argument("--waivers", type=Path, metavar="FILE", help="TOML file of findings that stand, and why")
     parser.add_argument("--tests", type=Path, action="append", default=[], metavar="DIR", help="where tests marked with a weakness are")
     parser.add_argument("--title", default="Security review", help="first line of the report for people")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a report that is there is not what would be written")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="instead of a review: what is found of the examples in DIR/seen and DIR/unseen")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="say what is found of DIR/seen and DIR/unseen")
     parser.add_argument("--names", action="store_true", help="with --corpus: name what is missed of the seen half")
     return parser
 

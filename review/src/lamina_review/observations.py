@@ -23,9 +23,9 @@ NAMED = 5
 Seen = Iterator[tuple[str, ast.AST]]
 QUANTITY = re.compile(r"(?i)(^|_)(total|reserved|used|capacity|free|size|count|allocated|inventory|framebuffer|memory)($|_)")
 EXTERNAL = {
-    "subprocess": "programs", "socket": "sockets", "httpx": "HTTP", "requests": "HTTP", "urllib": "HTTP", "libvirt": "libvirt", "sqlalchemy": "SQL",
-    "sqlite3": "SQL", "json": "JSON", "msgspec": "JSON", "yaml": "YAML", "ET": "XML", "ElementTree": "XML", "etree": "XML", "ssl": "TLS", "struct": "bytes",
-    "tomllib": "TOML",
+    "subprocess": "programs", "socket": "sockets", "httpx": "HTTP", "requests": "HTTP", "urllib": "HTTP", "libvirt": "libvirt",
+    "sqlalchemy": "SQL", "sqlite3": "SQL", "json": "JSON", "msgspec": "JSON", "yaml": "YAML", "tomllib": "TOML", "ET": "XML",
+    "ElementTree": "XML", "etree": "XML", "ssl": "TLS", "struct": "bytes",
 }
 SLOW = {"sleep", "run", "execute", "request", "urlopen", "open", "check_call", "check_output", "wait", "commit", "begin", "connect"}
 
@@ -80,7 +80,7 @@ def _calculation(module: Module) -> Seen:
 
 
 def _control_flow(module: Module) -> Seen:
-    for held in [*module.nodes(ast.With), *module.nodes(ast.AsyncWith)]:  # type: ignore[type-var]
+    for held in [*module.nodes(ast.With), *module.nodes(ast.AsyncWith)]:
         if any(LOCK.search(dotted(item.context_expr)) for item in held.items):  # type: ignore[attr-defined]
             slow = any(called(call) in SLOW for s in held.body for call in calls(s))  # type: ignore[attr-defined]
             yield ("locks held over slow calls" if slow else "locks held"), held
@@ -124,16 +124,12 @@ def _comparison(module: Module) -> Seen:
 def _exceptional_conditions(module: Module) -> Seen:
     for handler in module.nodes(ast.ExceptHandler):
         caught = dotted(handler.type).rpartition(".")[2] if handler.type is not None else "BaseException"
-        if caught in {"BaseException", "Exception"}:
-            yield f"handlers of {caught}", handler
-        elif caught in {"OSError", "RuntimeError", "ValueError", "KeyError", "LookupError"}:
-            yield f"handlers of {caught}", handler
-        else:
-            yield "handlers of named errors", handler
+        broad = caught in {"BaseException", "Exception", "OSError", "RuntimeError", "ValueError", "KeyError", "LookupError"}
+        yield f"handlers of {caught if broad else 'named errors'}", handler
 
 
 def _neutralization(module: Module) -> Seen:
-    for node in [*module.nodes(ast.JoinedStr), *module.nodes(ast.BinOp), *module.nodes(ast.Call)]:  # type: ignore[type-var]
+    for node in [*module.nodes(ast.JoinedStr), *module.nodes(ast.BinOp), *module.nodes(ast.Call)]:
         text = composed(node)
         if text is not None and SQL.search(text):
             yield "SQL put together", node
@@ -151,7 +147,7 @@ def _neutralization(module: Module) -> Seen:
 def _coding_standards(module: Module) -> Seen:
     for function in module.functions():
         lines = (function.end_lineno or function.lineno) - function.lineno
-        yield "functions", function
+        yield "functions", module.tree
         if lines > 60:
             yield "functions of more than 60 lines", function
         if function.returns is None:

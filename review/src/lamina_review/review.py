@@ -43,7 +43,9 @@ class Review:
         return not (self.unscanned or self.open or self.wrong_waivers)
 
 
-def review(roots: Sequence[Path], known: Sequence[waivers.Waiver] = (), tests: Sequence[Path] = (), today: datetime.date | None = None) -> Review:
+def review(
+    roots: Sequence[Path], known: Sequence[waivers.Waiver] = (), tests: Sequence[Path] = (), today: datetime.date | None = None
+) -> Review:
     """Review trees or files. Raises `tools.ToolFailed` when bandit or ruff cannot be run."""
     modules, unscanned = load(roots)
     by_file = {module.file.resolve(): module for module in modules}

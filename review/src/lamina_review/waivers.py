@@ -47,7 +47,9 @@ def read(path: Path) -> list[Waiver]:
     return [Waiver(**table) for table in tables]
 
 
-def split(findings: Sequence[Finding], waivers: Sequence[Waiver], today: datetime.date) -> tuple[list[Finding], list[tuple[Finding, Waiver]], list[str]]:
+def split(
+    findings: Sequence[Finding], waivers: Sequence[Waiver], today: datetime.date
+) -> tuple[list[Finding], list[tuple[Finding, Waiver]], list[str]]:
     """The findings that stand open, those that are waived, and what is wrong with the waivers."""
     wrong = [f"expired on {w.until}: {w.rule} in {w.file}" for w in waivers if w.until < today]
     wrong += [f"matches nothing: {w.rule} in {w.file} ({w.fingerprint})" for w in waivers if not any(w.covers(f) for f in findings)]

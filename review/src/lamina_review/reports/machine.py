@@ -57,7 +57,8 @@ def as_sarif(review: Review) -> str:
 def _rule(name: str, cwe: int) -> dict[str, object]:
     own = RULES.get(name)
     tags = ["security", f"external/cwe/cwe-{cwe:03}", *(f"pillar/cwe-{p}" for p in pillars_of(cwe))]
-    return {"id": name, "shortDescription": {"text": name_of(cwe)}, "fullDescription": {"text": own.why if own else name_of(cwe)}, "properties": {"tags": tags}}
+    why = own.why if own else name_of(cwe)
+    return {"id": name, "shortDescription": {"text": name_of(cwe)}, "fullDescription": {"text": why}, "properties": {"tags": tags}}
 
 
 def _result(finding: Finding, waiver: Waiver | None, index: int) -> dict[str, object]:
@@ -66,7 +67,8 @@ def _result(finding: Finding, waiver: Waiver | None, index: int) -> dict[str, ob
         place["logicalLocations"] = [{"fullyQualifiedName": finding.function, "kind": "function"}]
     result: dict[str, object] = {
         "ruleId": finding.rule, "ruleIndex": index, "level": "warning", "message": {"text": finding.message}, "locations": [place],
-        "partialFingerprints": {"reviewFingerprint/v1": finding.fingerprint}, "properties": {"pillar": finding.pillar, "also": list(finding.also)},
+        "partialFingerprints": {"reviewFingerprint/v1": finding.fingerprint},
+        "properties": {"pillar": finding.pillar, "also": list(finding.also)},
     }
     if waiver is not None:
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": waiver.reason}]

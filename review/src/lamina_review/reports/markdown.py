@@ -25,7 +25,8 @@ def _head(review: Review, title: str) -> Iterator[str]:
     yield f"- {len(review.open)} findings are open, {len(review.waived)} are waived with a reason."
     yield f"- {len(review.evidence)} tests are marked as evidence."
     yield ""
-    yield "A finding is counted under its weakness's primary pillar; *also* names further pillars above it. Sites are the places a rule has looked at."
+    yield "A finding is counted under its weakness's primary pillar; *also* names the other pillars above it."
+    yield "Sites are the places that a rule has looked at."
     yield ""
     yield "| pillar | own rules | rules of tools | sites | open | waived | evidence |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
@@ -46,7 +47,8 @@ def _section(review: Review, pillar: int) -> Iterator[str]:
     seen = review.examined[pillar]
     yield f"## CWE-{pillar}: {PILLARS[pillar]}"
     yield ""
-    yield f"Examined: {seen.sites} sites in {review.files} files, by {seen.own_rules} own rules and {seen.tool_rules} rules of bandit and ruff."
+    rules = f"{seen.own_rules} own rules and {seen.tool_rules} rules of bandit and ruff"
+    yield f"Examined: {seen.sites} sites in {review.files} files, by {rules}."
     yield ""
     yield from _findings([f for f in review.open if f.pillar == pillar])
     waived = [(f, w) for f, w in review.waived if f.pillar == pillar]

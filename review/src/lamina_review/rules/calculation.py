@@ -16,7 +16,7 @@ MONEY = re.compile(r"(?i)(amount|price|total_price|cost|balance|invoice)")
 
 @rule("product-cut-to-a-whole", 1339)
 def product_cut_to_a_whole(module: Module) -> Iterator[Site]:
-    """`int(total * ratio)` with a binary fraction: 15 × 8.2 comes to 122, not to 123. Exact fractions do not lose one."""
+    """`int(total * ratio)` with a binary fraction: 15 times 8.2 comes to 122, not to 123. Exact fractions do not lose one."""
     for call in module.nodes(ast.Call):
         if dotted(call.func) in {"int", "math.floor"} and len(call.args) == 1 and isinstance(call.args[0], ast.BinOp):
             product = call.args[0]
@@ -43,6 +43,8 @@ def divided_by_a_count(module: Module) -> Iterator[Site]:
         if not (isinstance(count, ast.Call) and dotted(count.func) == "len" and count.args):
             continue
         what = ast.unparse(count.args[0])
+        if what.rpartition(".")[2].isupper():
+            continue  # a constant, which its author sees
         yield Site(division, "" if _asked(module, division, what) else f"{what} may be empty")
 
 
@@ -63,13 +65,9 @@ def _asked(module: Module, node: ast.AST, what: str) -> bool:
 @rule("two-units", 682)
 def two_units(module: Module) -> Iterator[Site]:
     """Added, subtracted or compared although their names end in different units."""
-    for node in [*module.nodes(ast.BinOp), *module.nodes(ast.Compare)]:
-        if isinstance(node, ast.BinOp):
-            if not isinstance(node.op, ast.Add | ast.Sub):
-                continue
-            sides = [node.left, node.right]
-        else:
-            sides = [node.left, *node.comparators]
+    sums = [(node, [node.left, node.right]) for node in module.nodes(ast.BinOp) if isinstance(node.op, ast.Add | ast.Sub)]
+    compared = [(node, [node.left, *node.comparators]) for node in module.nodes(ast.Compare)]
+    for node, sides in [*sums, *compared]:
         units = [match.group(1) for side in sides if (match := UNIT.search(last_name(side).lower()))]
         if len(units) == 2:
             yield Site(node, f"{units[0]} and {units[1]} in one" if units[0] != units[1] else "")
@@ -80,7 +78,8 @@ def past_the_end(module: Module) -> Iterator[Site]:
     """A loop over ``range(len(x))`` that reads ``x[i + 1]``, or over ``range(len(x) + 1)`` that reads ``x[i]``."""
     for loop in module.nodes(ast.For):
         counted = loop.iter
-        if not (isinstance(counted, ast.Call) and called(counted) == "range" and len(counted.args) == 1 and isinstance(loop.target, ast.Name)):
+        plain = isinstance(counted, ast.Call) and called(counted) == "range" and len(counted.args) == 1
+        if not plain or not isinstance(counted, ast.Call) or not isinstance(loop.target, ast.Name):
             continue
         bound = ast.unparse(counted.args[0])
         match = re.fullmatch(r"len\((\w+)\)( \+ 1)?", bound)

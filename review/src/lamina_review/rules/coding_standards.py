@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -9,7 +10,9 @@ from lamina_review.rules.reading import dotted
 from lamina_review.rules.rule import Site, rule
 from lamina_review.source import Module
 
-OBSOLETE = {"logging.warn", "asyncio.get_event_loop", "datetime.datetime.utcnow", "datetime.utcnow", "tempfile.mktemp", "inspect.getargspec"}
+OBSOLETE = {
+    "logging.warn", "asyncio.get_event_loop", "datetime.datetime.utcnow", "datetime.utcnow", "tempfile.mktemp", "inspect.getargspec",
+}
 ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
@@ -22,7 +25,7 @@ def nobody_gets_here(module: Module) -> Iterator[Site]:
             for field in ("body", "orelse", "finalbody"):
                 block = getattr(node, field, None)
                 if isinstance(block, list):
-                    bad = next((after for here, after in zip(block, block[1:], strict=False) if isinstance(here, ENDS)), bad)
+                    bad = next((after for here, after in itertools.pairwise(block) if isinstance(here, ENDS)), bad)
         generator = bad is not None and any(isinstance(n, ast.Yield) for n in ast.walk(bad))
         yield Site(bad or function, "nobody gets here" if bad is not None and not generator else "")
 

@@ -11,9 +11,16 @@ from lamina_review.source import Function, Module
 
 LOCK = re.compile(r"(?i)(^|_|\.)(r?lock|mutex|semaphore|locked|synchronized)($|_|\(|s$)")
 OBSERVED = re.compile(r"(?i)(available|unassigned|not_assigned|unused|free|existing|candidates|list_|idle)")
-RECORDS = {"add", "append", "update", "setdefault", "insert", "save", "commit", "record", "put", "mark", "store", "extend", "execute"}
+RECORDS = {
+    "add", "append", "update", "setdefault", "insert", "save", "commit", "record", "put", "mark", "store", "extend", "execute",
+}
 ASKS = {"exists", "isfile", "isdir", "access", "is_file", "is_dir", "lexists"}
-ACTS = {"open", "remove", "unlink", "mkdir", "makedirs", "rename", "rmdir", "rmtree", "read_text", "write_text", "read_bytes", "write_bytes"}
+ACTS = {
+    "open", "remove", "unlink", "mkdir", "makedirs", "rename", "rmdir", "rmtree", "read_text", "write_text", "read_bytes", "write_bytes",
+}
+
+#: words of a loop that knows when to give up
+BOUND = re.compile(r"(?i)deadline|timeout|time\(|now\(|monotonic|attempt|tries|retries|retry|remaining|limit|count|stop")
 
 
 @rule("chosen-under-a-lock-recorded-later", 367)
@@ -73,10 +80,15 @@ def asked_then_done(module: Module) -> Iterator[Site]:
         if not asked:
             continue
         done = {
-            ast.unparse(call.args[0]) if call.args and isinstance(call.args[0], ast.Name | ast.Attribute) else dotted(call.func).rpartition(".")[0]
-            for statement in node.body for call in calls(statement) if called(call) in ACTS
+            _worked_on(call) for statement in node.body for call in calls(statement)
+            if called(call) in ACTS and not {"missing_ok", "exist_ok", "ignore_errors"} & {k.arg for k in call.keywords}
         }
         yield Site(node, f"{sorted(asked & done)[0]} may change in between" if asked & done else "")
+
+
+def _worked_on(call: ast.Call) -> str:
+    first = call.args[0] if call.args else None
+    return ast.unparse(first) if isinstance(first, ast.Name | ast.Attribute) else dotted(call.func).rpartition(".")[0]
 
 
 @rule("waits-without-an-end", 835)
@@ -87,8 +99,8 @@ def waits_without_an_end(module: Module) -> Iterator[Site]:
         if not any(called(call) == "sleep" for call in inner):
             continue
         said = " ".join([ast.unparse(loop.test), *(ast.unparse(s) for s in loop.body)])
-        service = isinstance(loop.test, ast.Constant) and not any(isinstance(n, ast.Return | ast.Break) for n in ast.walk(loop))
-        bounded = service or re.search(r"(?i)deadline|timeout|time\(|monotonic|attempt|tries|retries|retry|remaining|limit|count|stop", said)
+        leaves = any(isinstance(n, ast.Return | ast.Break) for n in ast.walk(loop))
+        bounded = (isinstance(loop.test, ast.Constant) and not leaves) or BOUND.search(said)
         raises = any(isinstance(n, ast.Raise) for n in ast.walk(loop))
         yield Site(loop, "" if bounded or raises else "nothing ends this when what it waits for never comes")
 

@@ -8,15 +8,21 @@ from lamina_review.rules.reading import called, calls, dotted, keyword
 from lamina_review.rules.rule import Site, rule
 from lamina_review.source import Module
 
+BROAD = {"Exception", "BaseException", "OSError", "IOError", "EnvironmentError", "RuntimeError"}
 TOLD = {"exception", "error", "warning", "warn", "critical", "info", "debug", "print", "write", "log", "echo", "fail", "set_exception"}
+
+
+def caught(handler: ast.ExceptHandler) -> set[str]:
+    """The names of the exceptions that a handler is for; none for a bare one."""
+    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return {dotted(t) for t in types if t is not None}
 
 
 @rule("anything-taken-for-an-answer", 396)
 def anything_taken_for_an_answer(module: Module) -> Iterator[Site]:
     """Every exception is caught, nobody is told and the exception itself is not used: a defect looks like an answer."""
     for handler in module.nodes(ast.ExceptHandler):
-        caught = dotted(handler.type) if handler.type else ""
-        if caught not in {"", "Exception", "BaseException"}:
+        if handler.type is not None and not caught(handler) & {"Exception", "BaseException"}:
             yield Site(handler)
             continue
         raised = any(isinstance(n, ast.Raise) for s in handler.body for n in ast.walk(s))
@@ -30,8 +36,7 @@ def silence(module: Module) -> Iterator[Site]:
     """An error of the system is caught and nothing is done, not even said why that is right."""
     for handler in module.nodes(ast.ExceptHandler):
         only_pass = len(handler.body) == 1 and isinstance(handler.body[0], ast.Pass)
-        caught = {dotted(t) for t in (handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]) if t is not None}
-        broad = bool(caught & {"Exception", "BaseException", "OSError", "IOError", "EnvironmentError", "RuntimeError"}) or not caught
+        broad = handler.type is None or bool(caught(handler) & BROAD)
         if only_pass:
             yield Site(handler, "an error is caught and nothing is done" if broad else "")
 
@@ -43,7 +48,8 @@ def more_parts_than_places(module: Module) -> Iterator[Site]:
     for call in module.nodes(ast.Call):
         if called(call) != "format" or not any(isinstance(a, ast.Starred) for a in call.args):
             continue
-        split = any(isinstance(a, ast.Starred) and isinstance(a.value, ast.Call) and called(a.value) in {"split", "rsplit"} for a in call.args)
+        starred = [a.value for a in call.args if isinstance(a, ast.Starred)]
+        split = any(isinstance(value, ast.Call) and called(value) in {"split", "rsplit"} for value in starred)
         yield Site(call, "parts beyond the last place are dropped" if split else "")
 
 

@@ -9,12 +9,14 @@ from lamina_review.rules.reading import called, dotted, keyword, last_name, text
 from lamina_review.rules.rule import Site, rule
 from lamina_review.source import Module
 
+LAYOUTS = {"struct.pack", "struct.unpack", "struct.pack_into", "struct.unpack_from", "struct.Struct", "struct.calcsize"}
+
 
 @rule("native-layout", 188)
 def native_layout(module: Module) -> Iterator[Site]:
     """`struct` without a byte order takes this machine's order, sizes and padding: another machine reads other fields."""
     for call in module.nodes(ast.Call):
-        if dotted(call.func) in {"struct.pack", "struct.unpack", "struct.pack_into", "struct.unpack_from", "struct.Struct", "struct.calcsize"}:
+        if dotted(call.func) in LAYOUTS:
             form = text_of(call.args[0]) if call.args else None
             multiple = form is not None and form[:1] not in "<>!=@" and re.search(r"[hHiIlLqQnNfdP]", form) is not None
             yield Site(call, f"no byte order in {form!r}" if multiple else "")

@@ -52,7 +52,7 @@ def _is_given_away(function: Function, name: str) -> bool:
 def half_of_them_stay(module: Module) -> Iterator[Site]:
     """A loop makes things one after the other and gathers them; when a later one fails, those made before stay, since
     nothing around or within the loop takes them away."""
-    for loop in module.nodes(ast.For, ast.AsyncFor, ast.While):  # type: ignore[type-var]
+    for loop in module.nodes(ast.For, ast.AsyncFor, ast.While):
         made = {
             target.id for node in ast.walk(loop) if isinstance(node, ast.Assign) and _acquires(node.value)
             for target in node.targets if isinstance(target, ast.Name)

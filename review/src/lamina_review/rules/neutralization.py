@@ -5,7 +5,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from lamina_review.rules.reading import called, calls, dotted, names
+from lamina_review.rules.reading import called, calls, dotted, names, text_of
 from lamina_review.rules.rule import Site, rule
 from lamina_review.source import Module
 
@@ -18,11 +18,10 @@ def composed(node: ast.AST) -> str | None:
     """The constant parts, with NUL between, of a text that is put together with values; None of anything else."""
     if isinstance(node, ast.JoinedStr) and any(isinstance(v, ast.FormattedValue) for v in node.values):
         return "".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and isinstance(node.left, ast.Constant) and isinstance(node.left.value, str):
-        return node.left.value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        return text_of(node.left)
     if isinstance(node, ast.Call) and called(node) == "format" and isinstance(node.func, ast.Attribute):
-        text = node.func.value
-        return text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
+        return text_of(node.func.value)
     return None
 
 
@@ -38,7 +37,7 @@ def question_from_text(module: Module) -> Iterator[Site]:
 @rule("markup-from-text", 91)
 def markup_from_text(module: Module) -> Iterator[Site]:
     """XML or HTML put together as text with values that nothing escapes: a value may bring elements of its own."""
-    for node in [*module.nodes(ast.JoinedStr), *module.nodes(ast.BinOp), *module.nodes(ast.Call)]:  # type: ignore[type-var]
+    for node in [*module.nodes(ast.JoinedStr), *module.nodes(ast.BinOp), *module.nodes(ast.Call)]:
         text = composed(node)
         if text is None or not MARKUP.search(text) or ("</" not in text and "/>" not in text):
             continue

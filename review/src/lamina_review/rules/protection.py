@@ -40,8 +40,10 @@ def signature_not_looked_at(module: Module) -> Iterator[Site]:
     """A signed token is read with its verification switched off."""
     for call in module.nodes(ast.Call):
         if dotted(call.func).endswith("jwt.decode"):
-            options = ast.unparse(keyword(call, "options") or ast.Constant(None)) + ast.unparse(keyword(call, "verify") or ast.Constant(None))
-            yield Site(call, "the signature is not verified" if "verify_signature': False" in options or options.endswith("False") else "")
+            options, verify = keyword(call, "options"), keyword(call, "verify")
+            off = options is not None and "'verify_signature': False" in ast.unparse(options)
+            off = off or (isinstance(verify, ast.Constant) and verify.value is False)
+            yield Site(call, "the signature is not verified" if off else "")
 
 
 @rule("secret-compared-letter-by-letter", 208)

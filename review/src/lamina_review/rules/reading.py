@@ -10,11 +10,13 @@ from lamina_review.source import Function, Module
 #: verbs that bring something into being which has to be taken away again, and those that do so
 ACQUIRE = re.compile(r"(^|_)(create|allocate|acquire|reserve|claim|attach|provision|spawn|mount|checkout)(_|$)")
 RELEASE = re.compile(
-    r"(^|_)(delete|remove|release|destroy|deallocate|free|unreserve|detach|cleanup|clean|undo|rollback|revert|unmount|umount|close|"
+    r"(^|_)(delete|remove|release|destroy|deallocate|free|unreserve|detach|cleanup|clean|undo|rollback|revert|unmount|umount|close|cancel|"
     r"unlink|rmtree|terminate|kill|stop|undefine|callback|push|unwind)(_|$)"
 )
+#: context managers that take back what was done when what they hold fails
+UNDOING = re.compile(r"(?i)excutils|stack|undo|revert|rollback|save_and_reraise|transaction|begin")
 #: what names a secret, as a word of a snake_case name
-SECRET = re.compile(r"(^|_)(password|passwd|passphrase|secret|token|api_?key|private_key|credential|credentials|session_id|nonce|otp)(s)?($|_)")
+SECRET = re.compile(r"(^|_)(password|passwd|passphrase|secret|token|api_?key|private_key|credential|session_id|nonce|otp)s?($|_)")
 
 
 def dotted(node: ast.AST) -> str:
@@ -83,7 +85,7 @@ def undone_around(module: Module, node: ast.AST) -> bool:
         if isinstance(around, ast.Try) and (releases(around.finalbody) or any(releases(h.body) for h in around.handlers)):
             return True
         if isinstance(around, ast.With | ast.AsyncWith) and any(
-            re.search(r"(?i)excutils|stack|undo|revert|rollback|save_and_reraise|transaction|begin", dotted(item.context_expr)) for item in around.items
+            UNDOING.search(dotted(item.context_expr)) for item in around.items
         ):
             return True
         if isinstance(around, Function):
@@ -93,9 +95,8 @@ def undone_around(module: Module, node: ast.AST) -> bool:
 
 def handled_within(node: ast.AST) -> bool:
     """Whether a `try` inside `node` takes away on failure."""
-    return any(
-        isinstance(inner, ast.Try) and (releases(inner.finalbody) or any(releases(h.body) for h in inner.handlers)) for inner in ast.walk(node)
-    )
+    tries = [inner for inner in ast.walk(node) if isinstance(inner, ast.Try)]
+    return any(releases(inner.finalbody) or any(releases(h.body) for h in inner.handlers) for inner in tries)
 
 
 def folded(node: ast.AST | None, known: dict[str, ast.expr], depth: int = 0) -> str | None:
