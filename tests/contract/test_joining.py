@@ -124,6 +124,7 @@ def test_a_url_that_is_none(wrong: str) -> None:
         joining.base_url(wrong)
 
 
+@pytest.mark.weakness(295)
 def test_a_listener_under_another_name_is_not_trusted(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     elsewhere = url(plane).replace("127.0.0.1", "localhost")
     with pytest.raises(Unavailable, match="its certificate is for other names: name this one with --advertise there"):

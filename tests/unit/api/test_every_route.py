@@ -40,6 +40,7 @@ def test_the_public_routes_are_the_listed_ones() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "ä" * 300])
+@pytest.mark.weakness(306)
 def test_nothing_is_answered_without_a_token(client: TestClient, token: str | None) -> None:
     sent = {} if token is None else {"X-Auth-Token": token.encode("latin-1")}
     for room, route in ROUTES:
@@ -86,6 +87,7 @@ def test_an_address_with_nul_is_the_callers_fault(client: TestClient, headers: H
     assert client.get(address, headers=headers("admin")).status_code == 400
 
 
+@pytest.mark.weakness(862)
 def test_a_route_without_a_rule_is_not_served(cloud: ControlPlane) -> None:
     bare = dataclasses.replace(network.VERSIONS, routes=(Route("GET", "/bare", network.versions, ""),))
     with pytest.raises(ValueError, match="no policy rule"):
