@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from lamina_review import cli, corpus, waivers
 from lamina_review.findings import Finding
 from lamina_review.pillars import PILLARS, name_of, pillars_of
@@ -66,7 +67,7 @@ def test_every_rule_says_why_and_names_a_weakness_below_a_pillar() -> None:
 def test_every_pillar_has_rules_and_observations(tree: Path) -> None:
     done = review([tree])
     assert set(done.examined) == set(done.observations) == set(PILLARS)
-    assert all(seen.own_rules for seen in done.examined.values())
+    assert all(seen.sites for seen in done.examined.values())
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,75 @@ def test_marked_tests_are_evidence(tree: Path, tmp_path: Path) -> None:
     assert (found.cwe, found.test) == (367, "tests/test_it.py::test_once")
 
 
-def test_the_report_is_the_same_twice(tree: Path) -> None:
-    assert markdown.write(review([tree]), "T") == markdown.write(review([tree]), "T")
+def test_a_mark_of_what_is_no_weakness_is_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test_it.py").write_text("@pytest.mark.weakness(4711)\ndef test_once(): ...\n", encoding="utf-8")
+    assert ended_by([str(tree), "--tests", str(tmp_path)]) == 2
+    assert "test_once is marked with 4711" in capsys.readouterr().err
+
+
+ROUTES = """\
+ROUTES = [
+    Route("GET", "/servers", index, READER),
+    Route("POST", "/servers", create, MEMBER),
+    Route("DELETE", "/servers/{id}", delete),
+    Route("POST", "/tokens", issue, public=True),
+]
+"""
+
+
+def test_routes_of_a_table_are_judged_and_told_by_their_check(tree: Path) -> None:
+    (tree / "bad.py").write_text(ROUTES, encoding="utf-8")
+    done = review([tree])
+    assert [f.message for f in done.open if f.rule == "route-without-check"] == ["delete() changes something and names no check"]
+    assert {(o.what, *(p.function for p in o.places)) for o in done.observations[284]} == {
+        ("routes checked by READER", "index"), ("routes checked by MEMBER", "create"),
+        ("routes whose table names no check", "delete"), ("routes open to everybody", "issue"),
+    }
+
+
+LOCKED = "class Store:\n    def save(self):\n        with self._lock:\n            self._file.write_text(self._text)\n"
+
+
+def test_what_is_observed_stands_under_its_function_with_what_is_special_there(tree: Path) -> None:
+    (tree / "bad.py").write_text(LOCKED, encoding="utf-8")
+    assert "- **locks held over what may take long** (1): `bad` Store.save (self._lock: write_text)" in markdown.write(review([tree]), "T")
+
+
+def test_what_is_made_is_told_with_what_gives_it_back(tree: Path) -> None:
+    (tree / "bad.py").write_text("def create_disk(): ...\ndef delete_disk(): ...\ndef create_port(): ...\n", encoding="utf-8")
+    told = {o.what: [(p.function, p.note) for p in o.places] for o in review([tree]).observations[664]}
+    assert told == {
+        "made or taken, and given back": [("create_disk", "delete_disk")],
+        "made or taken, with nothing of a like name to give it back": [("create_port", "")],
+    }
+
+
+@pytest.mark.parametrize(("number", "told"), [
+    (0, "0"), (10, "10"), (11, "over 10"), (19, "over 10"), (20, "over 20"), (99, "over 50"), (4999, "over 2000"), (36_810, "over 20000"),
+])
+def test_figures_change_seldom(number: int, told: str) -> None:
+    assert markdown.about(number) == told
+
+
+def test_a_report_without_open_findings_does_not_change_with_a_line(tree: Path) -> None:
+    (tree / "bad.py").write_text(BAD + "\n" * 20, encoding="utf-8")
+    (found,) = review([tree]).open
+    before = markdown.write(review([tree], [waiver(found)], today=DAY), "T")
+    assert before == markdown.write(review([tree], [waiver(found)], today=DAY), "T")
+    (tree / "bad.py").write_text("# a line more\n" + BAD + "\n" * 20, encoding="utf-8")
+    assert before == markdown.write(review([tree], [waiver(found)], today=DAY), "T")
+
+
+def test_the_figures_of_the_corpus_are_printed_by_pillar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for half in ("seen", "unseen"):
+        (tmp_path / half).mkdir()
+        text = f"=== bad CWE-460 made, not finished\n{BAD}=== good\nx = 1\n=== bad CWE-478 nothing to see\nx = 1\n=== good\neval(x)\n"
+        (tmp_path / half / "cwe-664.txt").write_text(text, encoding="utf-8")
+    assert ended_by(["--corpus", str(tmp_path), "--names"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("CWE-664 Lifetime of resources                          1 pairs  recall 100.0%  false hits   0.0%") == 2
+    assert told.count("all                                                    2 pairs  recall  50.0%  false hits  50.0%") == 2
+    assert told.count("missed cwe-664-2 CWE-478 nothing to see") == 1
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

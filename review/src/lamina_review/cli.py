@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from lamina_review import corpus, waivers
+from lamina_review.evidence import UnknownWeakness
+from lamina_review.pillars import PILLARS
 from lamina_review.reports import machine, markdown
 from lamina_review.review import Review, review
 from lamina_review.tools import ToolFailed
@@ -16,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     try:
         sys.exit(_corpus(given.corpus, given.names) if given.corpus else _review(given))
-    except (waivers.BadWaivers, ToolFailed) as problem:
+    except (waivers.BadWaivers, UnknownWeakness, ToolFailed) as problem:
         sys.stderr.write(f"{problem}\n")
         sys.exit(2)
 
@@ -70,7 +72,14 @@ def _tell(made: Review, stale: list[Path]) -> None:
 def _corpus(folder: Path, names: bool) -> int:
     for half in ("seen", "unseen"):
         found = corpus.score(folder / half)
-        sys.stdout.write(f"{half}: {found.pairs} pairs, recall {found.recall:.1%}, false hits {found.false_rate:.1%}\n")
+        sys.stdout.write(f"{half}\n")
+        for pillar, name in PILLARS.items():
+            sys.stdout.write(_figures(f"CWE-{pillar} {name}", found.under(pillar)))
+        sys.stdout.write(_figures("all", found))
         if names and half == "seen":
             sys.stdout.write("".join(f"  missed {m}\n" for m in found.missed) + "".join(f"  false hit {f}\n" for f in found.false_hits))
     return 0
+
+
+def _figures(name: str, score: corpus.Score) -> str:
+    return f"  {name:52}{len(score.results):4} pairs  recall {score.recall:6.1%}  false hits {score.false_rate:6.1%}\n"

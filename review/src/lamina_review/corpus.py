@@ -30,20 +30,39 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
-    """What was found of a half. ``missed`` and ``false_hits`` name the pairs, the latter with the rules."""
+class Result:
+    """Whether the bad example was found, and the rules that found something in the good one."""
 
-    pairs: int
-    missed: tuple[str, ...]
-    false_hits: tuple[str, ...]
+    pair: Pair
+    found: bool
+    hits: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What was found of pairs. Rates are of none where there are no pairs."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        return tuple(f"{r.pair.name} CWE-{r.pair.cwe} {r.pair.title}" for r in self.results if not r.found)
+
+    @property
+    def false_hits(self) -> tuple[str, ...]:
+        return tuple(f"{r.pair.name} {', '.join(r.hits)}" for r in self.results if r.hits)
 
     @property
     def recall(self) -> float:
-        return 1 - len(self.missed) / self.pairs if self.pairs else 0.0
+        return sum(r.found for r in self.results) / max(len(self.results), 1)
 
     @property
     def false_rate(self) -> float:
-        return len(self.false_hits) / self.pairs if self.pairs else 0.0
+        return len(self.false_hits) / max(len(self.results), 1)
+
+    def under(self, pillar: int) -> Score:
+        """The part of one pillar."""
+        return Score(tuple(r for r in self.results if pillars_of(r.pair.cwe)[0] == pillar))
 
 
 def pairs(folder: Path) -> Iterator[Pair]:
@@ -71,9 +90,10 @@ def score(folder: Path) -> Score:
     by_name: dict[str, list[Finding]] = {}
     for finding in done.open:
         by_name.setdefault(Path(finding.path).stem, []).append(finding)
-    missed = tuple(
-        f"{pair.name} CWE-{pair.cwe} {pair.title}" for pair in listed
-        if not any(pillars_of(pair.cwe)[0] in (f.pillar, *f.also) for f in by_name.get(f"{pair.name}.bad", []))
-    )
-    false_hits = tuple(f"{pair.name} {f.rule}" for pair in listed for f in by_name.get(f"{pair.name}.good", [])[:1])
-    return Score(len(listed), missed, false_hits)
+    return Score(tuple(_result(pair, by_name) for pair in listed))
+
+
+def _result(pair: Pair, findings: dict[str, list[Finding]]) -> Result:
+    pillar = pillars_of(pair.cwe)[0]
+    found = any(pillar in (f.pillar, *f.also) for f in findings.get(f"{pair.name}.bad", []))
+    return Result(pair, found, tuple(f.rule for f in findings.get(f"{pair.name}.good", [])))

@@ -10,18 +10,17 @@ from lamina_review import tools, waivers
 from lamina_review.evidence import Evidence, evidence
 from lamina_review.findings import Finding, marked, own_findings
 from lamina_review.observations import Observation, observe
-from lamina_review.pillars import pillars_of
+from lamina_review.pillars import PILLARS, pillars_of
 from lamina_review.rules import RULES
 from lamina_review.source import Unscanned, load
 
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """What was looked at under a pillar: by how many rules of ours and of the tools, at how many sites."""
+    """What was looked at under a pillar: the sites of each own rule, and the rules of bandit and ruff, by their weakness."""
 
-    own_rules: int
-    tool_rules: int
-    sites: int
+    sites: dict[str, int]
+    tool_rules: dict[int, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Review:
 def review(
     roots: Sequence[Path], known: Sequence[waivers.Waiver] = (), tests: Sequence[Path] = (), today: datetime.date | None = None
 ) -> Review:
-    """Review trees or files. Raises `tools.ToolFailed` when bandit or ruff cannot be run."""
+    """Review trees or files. Raises `tools.ToolFailed` when bandit or ruff cannot be run, and `UnknownWeakness` for a mark of that kind."""
     modules, unscanned = load(roots)
     by_file = {module.file.resolve(): module for module in modules}
     own, sites = own_findings(modules)
@@ -63,13 +62,16 @@ def review(
         open=tuple(still_open),
         waived=tuple(waived),
         wrong_waivers=tuple(wrong),
-        examined={pillar: _examined(pillar, sites) for pillar in observe([])},
+        examined={pillar: _examined(pillar, sites) for pillar in PILLARS},
         observations=observe(modules),
         evidence=tuple(evidence(tests)),
     )
 
 
 def _examined(pillar: int, sites: dict[str, int]) -> Examined:
-    own = [rule for rule in RULES.values() if pillar in pillars_of(rule.cwe)]
-    others = [cwe for cwe in (*tools.BANDIT.values(), *tools.RUFF.values()) if pillar in pillars_of(cwe)]
-    return Examined(len(own), len(others), sum(sites[rule.name] for rule in own))
+    others: dict[int, tuple[str, ...]] = {}
+    for tool, cwe in [*((f"bandit {r}", cwe) for r, cwe in tools.BANDIT.items()), *((f"ruff {r}", cwe) for r, cwe in tools.RUFF.items())]:
+        if pillars_of(cwe)[0] == pillar:
+            others[cwe] = (*others.get(cwe, ()), tool)
+    own = {rule.name: sites[rule.name] for rule in RULES.values() if pillars_of(rule.cwe)[0] == pillar}
+    return Examined(dict(sorted(own.items())), dict(sorted(others.items())))

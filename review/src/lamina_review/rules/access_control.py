@@ -5,11 +5,12 @@ import ast
 import re
 from collections.abc import Iterator
 
-from lamina_review.rules.reading import called, calls, dotted, keyword, names, text_of
+from lamina_review.rules.reading import called, calls, dotted, keyword, last_name, names, text_of
 from lamina_review.rules.rule import Site, rule
 from lamina_review.source import Function, Module
 
 VERBS = {"route", "get", "post", "put", "patch", "delete", "api_route"}
+WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 CHECK = re.compile(r"(?i)auth|permission|login|policy|polic|enforce|require|depends|security|check_|can_|owner|admin|token|acl|role")
 OWNER = re.compile(r"(?i)owner|project|tenant|user|account|context")
 REQUEST = re.compile(r"(?i)^(request|req)$")
@@ -27,19 +28,40 @@ def _route(function: Function) -> ast.Call | None:
 
 @rule("route-without-check", 862)
 def route_without_check(module: Module) -> Iterator[Site]:
-    """A handler that a decorator puts on a route which writes, where nothing names a check: everybody may call it."""
+    """A handler that is put on a route which writes, by a decorator or in a table, where nothing names a check nor says
+    that there is none: everybody may call it."""
     for function in module.functions():
         route = _route(function)
         if route is None:
             continue
-        methods = keyword(route, "methods")
-        said = {called_.upper() for called_ in [route.func.attr]} if isinstance(route.func, ast.Attribute) else set()
-        said |= {str(e.value).upper() for e in getattr(methods, "elts", []) if isinstance(e, ast.Constant)}
-        writes = bool(said & {"POST", "PUT", "PATCH", "DELETE"})
+        said = {called(route).upper(), *_methods(route)}
         mentioned = {n for d in function.decorator_list for n in names(d)}
         mentioned |= {dotted(call.func) for call in calls(function)} | {a.arg for a in function.args.args}
-        checked = any(CHECK.search(name) for name in mentioned)
-        yield Site(function, "" if checked or not writes else f"{function.name}() changes something and names no check")
+        yield Site(function, "" if _checked(mentioned) or not said & WRITES else f"{function.name}() changes something and names no check")
+    for call in module.nodes(ast.Call):
+        handler = handler_in_table(call)
+        if handler is not None:
+            after = call.args[call.args.index(handler) + 1:]
+            said_public = keyword(call, "public") is not None
+            checked = bool(after) or said_public or _checked({n for k in call.keywords for n in {k.arg or "", *names(k.value)}})
+            writes = {text_of(a) for a in call.args} & WRITES or _methods(call) & WRITES
+            yield Site(call, "" if checked or not writes else f"{last_name(handler)}() changes something and names no check")
+
+
+def handler_in_table(call: ast.Call) -> ast.expr | None:
+    """The handler that ``Route(…)`` names."""
+    if not called(call).endswith("Route"):
+        return None
+    return next((a for a in call.args if isinstance(a, ast.Name | ast.Attribute) and last_name(a).islower()), None)
+
+
+def _methods(call: ast.Call) -> set[str]:
+    methods = keyword(call, "methods")
+    return {str(e.value).upper() for e in getattr(methods, "elts", []) if isinstance(e, ast.Constant)}
+
+
+def _checked(mentioned: set[str]) -> bool:
+    return any(CHECK.search(name) for name in mentioned)
 
 
 @rule("object-by-key-alone", 639)
@@ -77,8 +99,6 @@ def written_by_all(module: Module) -> Iterator[Site]:
             known = isinstance(mode, ast.Constant) and isinstance(mode.value, int)
             open_to_all = known and bool(int(mode.value) & 0o002)  # type: ignore[attr-defined]
             yield Site(call, "everybody may write" if open_to_all else "")
-
-
 
 
 @rule("anybody-may-answer", 295)
