@@ -102,6 +102,7 @@ def test_other_spellings_of_a_uuid_are_refused(text: str, tail: str) -> None:
         ids.parse_uuid(text + tail, "server")
 
 
+@pytest.mark.weakness(185)
 def test_a_newline_after_a_uuid_is_refused() -> None:
     assert not ids.is_uuid(f"{uuid.uuid4()}\n")
 

@@ -35,6 +35,7 @@ PUBLIC = {
 Headers = Callable[..., dict[str, str]]
 
 
+@pytest.mark.weakness(306)
 def test_the_public_routes_are_the_listed_ones() -> None:
     assert {(route.method, room.prefix + route.path) for room, route in ROUTES if route.public} == PUBLIC
 
@@ -81,6 +82,7 @@ def test_a_nonsense_body_is_the_callers_fault(
 
 
 @pytest.mark.parametrize("address", ["/identity/v3/users/%00", "/identity/v3/users?name=x%00", "/image/v2/images?%00=x"])
+@pytest.mark.weakness(158)
 def test_an_address_with_nul_is_the_callers_fault(client: TestClient, headers: Headers, address: str) -> None:
     """PostgreSQL has no place for that character, and would say so with an error of its own."""
     assert client.get(address).status_code == 401

@@ -89,6 +89,7 @@ def test_no_token_for_a_scope_without_a_role(cloud: ControlPlane, client: TestCl
         assert tx.scalar(sa.select(sa.func.count()).select_from(tables.tokens)) == 0
 
 
+@pytest.mark.weakness(204)
 def test_wrong_password_unknown_user_and_other_domain_are_told_alike(client: TestClient, log_in: Body) -> None:
     wrong = log_in("demo", password="wrong")
     elsewhere = log_in("demo")
@@ -102,6 +103,7 @@ def test_wrong_password_unknown_user_and_other_domain_are_told_alike(client: Tes
     }
 
 
+@pytest.mark.weakness(208)
 def test_an_unknown_user_costs_a_verification_too(client: TestClient, log_in: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
