@@ -65,7 +65,7 @@ def _tell(made: Review, stale: list[Path]) -> None:
     lines = [f"not scanned: {u.path}: {u.why}" for u in made.unscanned]
     lines += [f"{f.path}:{f.line}: CWE-{f.cwe} {f.message} ({f.rule}, {f.fingerprint})" for f in made.open]
     lines += [f"waiver {wrong}" for wrong in made.wrong_waivers]
-    lines += [f"stale: {path}" for path in stale]
+    lines += [f"stale: {path} is not what is written without --check" for path in stale]
     sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 

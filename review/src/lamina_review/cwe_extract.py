@@ -1,7 +1,7 @@
 """Writes data/cwe1000.json anew from the CWE list that the package `cwe2` carries: python -m lamina_review.cwe_extract
 
 Only what the review needs is kept: each weakness's name and its parents in view CWE-1000 (Research Concepts), the first
-of them being the primary one. `cwe2` is needed for this and for nothing else.
+of them being the primary one. `cwe2`, the extra `extract`, is needed for this and for nothing else.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def list_file() -> Path:
     for folder in (found.submodule_search_locations or []) if found else []:
         for path in sorted(Path(folder).glob("*/cwec_*.xml")):
             return path
-    raise FileNotFoundError("install the package cwe2 first")
+    raise FileNotFoundError("install lamina-review[extract] first")
 
 
 def extract(path: Path) -> dict[str, object]:

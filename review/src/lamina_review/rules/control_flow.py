@@ -52,7 +52,7 @@ def _choices(function: Function, held: ast.AST) -> Iterator[Site]:
         if isinstance(node, ast.Call) and called(node) == "pop" and isinstance(node.func, ast.Attribute):
             source = last_name(node.func.value)
         elif isinstance(node, ast.Call) and called(node) in {"next", "min", "max", "choice"} and node.args:
-            source = next(iter(names(node.args[0]) & free.keys()), "")
+            source = min(names(node.args[0]) & free.keys(), default="")
         else:
             continue
         if source in free:
