@@ -143,8 +143,8 @@ lint: $(VENV)/.dev
 
 review: $(VENV)/.dev
 	@$(BIN)/lamina-review src/lamina --tests tests --waivers docs/security/waivers.toml --title "Security review of Lamina" \
-		--markdown docs/security/review.md $(if $(CHECK),--check)
-	echo "docs/security/review.md says what was examined."
+		--markdown docs/security/review.md $(if $(CHECK),--check,--json build/review.json --sarif build/review.sarif)
+	echo "docs/security/review.md says what was examined$(if $(CHECK),, and build/ has it as JSON and SARIF)."
 
 bench: $(VENV)/.clients
 	@$(BIN)/lamina bench operations

@@ -249,6 +249,10 @@ def test_the_figures_of_the_corpus_are_printed_by_pillar(tmp_path: Path, capsys:
     assert told.count("missed cwe-664-2 CWE-478 nothing to see") == 1
 
 
+def test_it_finds_nothing_in_itself() -> None:
+    assert review([Path(markdown.__file__).parents[1]]).open == ()
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])

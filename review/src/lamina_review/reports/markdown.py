@@ -57,8 +57,17 @@ def _head(review: Review, title: str) -> Iterator[str]:
     yield ""
     yield from _table(
         ("pillar", "own rules", "rules of bandit and ruff", "sites", "open", "waived", "evidence"), "lrrrrrr",
-        ([f"[CWE-{p} {name}](#cwe-{p})", *map(str, _summed(review, p))] for p, name in PILLARS.items()),
+        ([f"[{_heading(p)}](#{_anchor(_heading(p))})", *map(str, _summed(review, p))] for p in PILLARS),
     )
+
+
+def _heading(pillar: int) -> str:
+    return f"CWE-{pillar}: {PILLARS[pillar]}"
+
+
+def _anchor(heading: str) -> str:
+    """What a heading's place is called where Markdown is shown."""
+    return heading.lower().replace(":", "").replace(" ", "-")
 
 
 def _summed(review: Review, pillar: int) -> tuple[int | str, ...]:
@@ -71,9 +80,7 @@ def _summed(review: Review, pillar: int) -> tuple[int | str, ...]:
 
 
 def _section(review: Review, pillar: int) -> Iterator[str]:
-    yield f'<a id="cwe-{pillar}"></a>'
-    yield ""
-    yield f"## CWE-{pillar}: {PILLARS[pillar]}"
+    yield f"## {_heading(pillar)}"
     yield ""
     yield from _findings([f for f in review.open if f.pillar == pillar])
     yield from _waived([(f, w) for f, w in review.waived if f.pillar == pillar])
