@@ -209,7 +209,8 @@ LOCKED = "class Store:\n    def save(self):\n        with self._lock:\n         
 
 def test_what_is_observed_stands_under_its_function_with_what_is_special_there(tree: Path) -> None:
     (tree / "bad.py").write_text(LOCKED, encoding="utf-8")
-    assert "- **locks held over what may take long** (1): `bad` Store.save (self._lock: write_text)" in markdown.write(review([tree]), "T")
+    told = "- **locks held over what may take long** (1): `bad`: `Store.save` (`self._lock: write_text`)"
+    assert told in markdown.write(review([tree]), "T").splitlines()
 
 
 def test_what_is_made_is_told_with_what_gives_it_back(tree: Path) -> None:

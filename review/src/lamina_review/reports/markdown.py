@@ -95,7 +95,7 @@ def _section(review: Review, pillar: int) -> Iterator[str]:
     if review.observations[pillar]:
         yield "Observed:"
         yield ""
-        yield from (f"- **{_cell(o.what)}** ({about(o.count)}): {_where(o)}" for o in review.observations[pillar])
+        yield from (f"- **{o.what}** ({about(o.count)}): {_where(o)}" for o in review.observations[pillar])
         yield ""
     yield from _examined(review.examined[pillar])
 
@@ -128,13 +128,19 @@ def _where(observation: Observation) -> str:
     if len(places) > NAMED:
         files = sorted({p.file for p in places})
         return "in " + ", ".join(f"`{name}`" for name in (files if len(files) <= NAMED else sorted({p.part for p in places})))
-    by_file = itertools.groupby(places, key=lambda p: p.file)
-    return "; ".join(f"`{file}` {', '.join(filter(None, map(_function, those)))}".rstrip() for file, those in by_file)
+    return "; ".join(_in_file(file, those) for file, those in itertools.groupby(places, key=lambda p: p.file))
 
 
-def _function(place: Place) -> str:
-    note = f"({_cell(place.note)})" if place.note else ""
-    return f"{place.function} {note}".strip()
+def _in_file(file: str, places: Iterable[Place]) -> str:
+    told = []
+    for function, those in itertools.groupby(places, key=lambda p: p.function):
+        notes = ", ".join(_code(p.note) for p in those if p.note)
+        told.append(" ".join(part for part in (function and _code(function), notes and f"({notes})") if part))
+    return f"{_code(file)}: {', '.join(told)}" if any(told) else _code(file)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if "`" not in text else f"`` {text} ``"
 
 
 def _examined(seen: Examined) -> Iterator[str]:
