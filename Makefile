@@ -15,7 +15,7 @@ export STATE SEEDS
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test faults soak kills compat lab lint bench
+.PHONY: help up down test faults soak kills compat lab lint review bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
@@ -27,14 +27,15 @@ help:
 	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
 	echo "make lint   check style, types and the floors of the house"
+	echo "make review look for the weaknesses of CWE-1000 in the sources; CHECK=1 only tells whether its report is up to date"
 	echo "make bench  measure"
 
 # one stamp for each set of packages; a changed pyproject.toml installs again
 install = \
 	if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --editable '.[$(1)]'; \
+		uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
 	else \
-		$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(1)]'; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '$(1)'; \
 	fi
 
 $(BIN)/python:
@@ -53,12 +54,13 @@ $(BIN)/python:
 
 $(VENV)/.clients: pyproject.toml | $(BIN)/python
 	@echo "Installing Lamina and the OpenStack clients into $(VENV)."
-	$(call install,clients)
+	$(call install,.[clients])
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml review/pyproject.toml | $(BIN)/python
 	@echo "Installing Lamina with everything its tests need into $(VENV)."
-	$(call install,dev)
+	$(call install,.[dev])
+	$(call install,./review)
 	touch $@ $(VENV)/.clients
 
 default_state = $$($(BIN)/python -c 'from lamina.cli.state import default_state; print(default_state())')
@@ -138,6 +140,11 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+review: $(VENV)/.dev
+	@$(BIN)/lamina-review src/lamina --tests tests --waivers docs/security/waivers.toml --title "Security review of Lamina" \
+		--markdown docs/security/review.md $(if $(CHECK),--check,--json build/review.json --sarif build/review.sarif)
+	echo "docs/security/review.md says what was examined$(if $(CHECK),, and build/ has it as JSON and SARIF)."
 
 bench: $(VENV)/.clients
 	@$(BIN)/lamina bench operations

@@ -69,6 +69,7 @@ def test_a_host_that_has_joined_has_its_files_for_itself(plane: ControlPlane, tm
     assert Membership.read(tmp_path).certificate().names == (name,)
 
 
+@pytest.mark.weakness(522)
 def test_the_secret_is_not_sent_to_another_control_plane(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     meant = token(plane, name)
     with control_plane(tmp_path / "other") as other:
@@ -119,11 +120,13 @@ def test_nothing_answers_there(tmp_path: Path, plane: ControlPlane, name: str) -
 
 
 @pytest.mark.parametrize("wrong", ["http://control:8775", "control:8775", "https://control", "https://control:x", "https://control:1/path", "https://:1"])
+@pytest.mark.weakness(319)
 def test_a_url_that_is_none(wrong: str) -> None:
     with pytest.raises(BadRequest, match="https://control:8775"):
         joining.base_url(wrong)
 
 
+@pytest.mark.weakness(295)
 def test_a_listener_under_another_name_is_not_trusted(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     elsewhere = url(plane).replace("127.0.0.1", "localhost")
     with pytest.raises(Unavailable, match="its certificate is for other names: name this one with --advertise there"):
@@ -155,6 +158,7 @@ def test_a_poll_is_answered_at_once_the_first_time(plane: ControlPlane, tmp_path
     assert abs(calls.time - plane.clock.now()) < 60
 
 
+@pytest.mark.weakness(306)
 def test_who_shows_no_certificate_is_nobody(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     member = joined(plane, name, tmp_path)
     trusting = membership.trusting((member.folder / "authority.pem").read_bytes())
@@ -164,6 +168,7 @@ def test_who_shows_no_certificate_is_nobody(plane: ControlPlane, tmp_path: Path,
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "lamina.unauthorized")
 
 
+@pytest.mark.weakness(290)
 def test_a_certificate_for_another_key_speaks_for_nobody(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     joined(plane, name, tmp_path / "host")
     answer = poll(plane, forged(plane, tmp_path / "thief", name, since=0))
@@ -177,6 +182,7 @@ def test_a_certificate_for_another_key_speaks_for_nobody(plane: ControlPlane, tm
         (certificates.HOST_LIFE, r"is valid from .* UTC only, and it is .* UTC by the clock here"),
     ],
 )
+@pytest.mark.weakness(298)
 def test_a_certificate_out_of_its_time_is_refused_by_tls(plane: ControlPlane, tmp_path: Path, name: str, since: float, told: str) -> None:
     joined(plane, name, tmp_path / "host")
     late = forged(plane, tmp_path / "late", name, since=since)
@@ -186,6 +192,7 @@ def test_a_certificate_out_of_its_time_is_refused_by_tls(plane: ControlPlane, tm
         late.must_be_valid(plane.clock.now())
 
 
+@pytest.mark.weakness(295)
 def test_a_certificate_of_another_authority_is_refused_by_tls(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     member = joined(plane, name, tmp_path)
     ca = certificates.authority(plane.clock.now())
@@ -235,6 +242,7 @@ def placed(plane: ControlPlane, host: str, content: bytes) -> tuple[str, str]:
     return image_id, server_id
 
 
+@pytest.mark.weakness(639)
 def test_a_host_fetches_the_images_of_its_servers_and_no_others(plane: ControlPlane, tmp_path: Path, name: str) -> None:
     content = bytes(range(256)) * 5000
     image_id, _ = placed(plane, name, content)

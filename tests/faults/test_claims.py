@@ -29,6 +29,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, database: Database) ->
     return World(tmp_path, request.param, url=database.engine.url.render_as_string(hide_password=False))
 
 
+@pytest.mark.weakness(367)
 def test_sixteen_at_the_last_vgpu(world: World) -> None:
     """Everything but one vGPU is taken; of sixteen that run at once exactly one gets it, round after round."""
     filler = flavor("three", resources__VGPU="3", trait__CUSTOM_NVIDIA_11="required")
@@ -56,6 +57,7 @@ def test_sixteen_at_the_last_vgpu(world: World) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.weakness(682)
 def test_after_servers_came_moved_and_went_all_at_once_everything_is_paid_for(world: World, seed: int) -> None:
     """Requests in random order while four threads carry out what was asked before; whenever nothing is in flight the promises hold."""
     dice = random.Random(f"{seed}")  # noqa: S311 (no secret)

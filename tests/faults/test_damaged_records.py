@@ -52,6 +52,7 @@ def named_and_in_nobodys_way(world: World, saga_id: str) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.weakness(755)
 def test_a_damaged_line_of_an_operation(world: World, number: int, damage: str) -> None:
     saga_id = half_resized(world, 4)
     with world.plane.db.write() as tx:
@@ -83,6 +84,7 @@ def damage_the_journal(world: World, host: str, field: str) -> str:
 
 
 @pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.weakness(755)
 def test_a_damaged_record_of_a_journal_keeps_no_agent_from_starting(world: World, field: str) -> None:
     """It is named, and where it is certain what it was it is written anew: nothing was done to the server."""
     server = world.created(TWO)

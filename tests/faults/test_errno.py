@@ -79,6 +79,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("story", "number"), list(cases()))
+@pytest.mark.weakness(755)
 def test_each_write_refused(world: World, story: Story, number: int, when: str) -> None:
     server_id = story.prepare(world)
     kernel = Kernel(world, number, when, fail_at=1)

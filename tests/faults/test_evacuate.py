@@ -91,6 +91,7 @@ def test_what_a_dead_host_may_still_have_is_paid_for(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["rebooted", "cut off"])
+@pytest.mark.weakness(459)
 def test_a_host_that_returns_has_nothing_of_the_server_any_more(world: World, how: str) -> None:
     other = world.created(ONE)
     server_id, source, _ = evacuated(world)

@@ -114,6 +114,7 @@ def test_undisturbed(world: World, story: Story) -> None:
 @pytest.mark.parametrize("alone", [True, False], ids=["restarted", "taken-over"])
 @pytest.mark.parametrize("point", ["before-do", "after-do", "logged"])
 @pytest.mark.parametrize(("story", "step"), cases())
+@pytest.mark.weakness(459)
 def test_killed(world: World, story: Story, step: str, point: str, alone: bool) -> None:
     server_id = story.prepare(world)
     probe = At(point, step, die)
@@ -128,6 +129,7 @@ def test_killed(world: World, story: Story, step: str, point: str, alone: bool) 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("story", "step"), cases())
+@pytest.mark.weakness(460)
 def test_failed(world: World, story: Story, step: str, when: str) -> None:
     server_id = story.prepare(world)
     kind = BY_NAME[story.kind]
@@ -149,6 +151,7 @@ def test_failed(world: World, story: Story, step: str, when: str) -> None:
 
 
 @pytest.mark.parametrize(("story", "step"), cases(lambda step: isinstance(step, Effect)))
+@pytest.mark.weakness(691)
 def test_run_twice(world: World, story: Story, step: str) -> None:
     server_id = story.prepare(world)
     kind = BY_NAME[story.kind]

@@ -17,6 +17,7 @@ def world(request: pytest.FixtureRequest, desk: Desk) -> World:
     return World.on(desk, request.param)
 
 
+@pytest.mark.weakness(362)
 def test_a_slow_process_finds_its_saga_taken_over(world: World) -> None:
     """It makes the vGPU, and only then learns that another process has carried the operation to its end."""
     slow = world.plane
@@ -38,6 +39,7 @@ def test_a_slow_process_finds_its_saga_taken_over(world: World) -> None:
     assert world.server(server.id).status == "ACTIVE"
 
 
+@pytest.mark.weakness(362)
 def test_a_host_refuses_a_call_from_before_a_newer_operation(world: World) -> None:
     server = world.created(ONE)
     assert server.host is not None

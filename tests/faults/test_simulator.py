@@ -34,6 +34,8 @@ def test_every_kind_of_operation_has_a_chooser() -> None:
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+@pytest.mark.weakness(664)
+@pytest.mark.weakness(691)
 def test_no_schedule_breaks_a_promise(stage: Stage, first: int) -> None:
     broken = {seed: found.violation for seed in range(first, first + BATCH) if (found := run(stage, seed)).violation is not None}
     assert not broken

@@ -82,6 +82,7 @@ def planted(kind: str, state: Path) -> tuple[SimulatedHost, str]:
 @each_write
 @before_and_after
 @every_errno
+@pytest.mark.weakness(460)
 def test_a_refused_create_leaves_nothing(kind: str, tmp_path: Path, number: int, when: str, nth: int) -> None:
     host, foreign = planted(kind, tmp_path)
     fault = fail(host, when, nth, number)

@@ -287,6 +287,7 @@ def test_images_that_no_disk_stands_on_go_after_a_while(bench: Bench) -> None:
     assert bench.cached() == sorted([kept.sha512, fresh.sha512])
 
 
+@pytest.mark.weakness(22)
 def test_a_folder_is_only_ever_a_servers(bench: Bench) -> None:
     with pytest.raises(Exception, match="uuid"):
         bench.disks.folder("../../etc")

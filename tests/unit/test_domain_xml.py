@@ -118,6 +118,7 @@ def test_what_is_no_domain_is_refused(said: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
+@pytest.mark.weakness(91)
 def test_no_text_breaks_out_of_its_place(name: str, bridge: str) -> None:
     spec = dataclasses.replace(SPEC, name=name, nics=(Nic("n", "fa:16:3e:00:00:01"),))
     frame = dataclasses.replace(FRAME, networks={"n": ("bridge", bridge)})

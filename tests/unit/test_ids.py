@@ -50,6 +50,7 @@ def test_addresses_sort_as_their_words_do(one: PciAddress, other: PciAddress) ->
 
 
 @given(st.text(alphabet="0123456789abcdefABCDEF:._x\n", max_size=14))
+@pytest.mark.weakness(185)
 def test_nothing_outside_the_grammar_is_an_address(text: str) -> None:
     grammar = re.compile(r"\A[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]\Z")
     if grammar.search(text):
@@ -60,12 +61,14 @@ def test_nothing_outside_the_grammar_is_an_address(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", WRONG_ADDRESSES)
+@pytest.mark.weakness(185)
 def test_a_near_miss_is_no_address(text: str) -> None:
     with pytest.raises(BadRequest, match="is not a PCI address"):
         PciAddress.parse(text)
 
 
 @pytest.mark.parametrize("text", WRONG_NODE_DEVICES)
+@pytest.mark.weakness(754)
 def test_a_near_miss_is_no_node_device(text: str) -> None:
     with pytest.raises(BadRequest, match="is not a PCI address"):
         PciAddress.parse_node_device(text)
@@ -99,6 +102,7 @@ def test_other_spellings_of_a_uuid_are_refused(text: str, tail: str) -> None:
         ids.parse_uuid(text + tail, "server")
 
 
+@pytest.mark.weakness(185)
 def test_a_newline_after_a_uuid_is_refused() -> None:
     assert not ids.is_uuid(f"{uuid.uuid4()}\n")
 

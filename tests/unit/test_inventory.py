@@ -18,6 +18,7 @@ ratios = st.decimals("0.01", "1000", places=3).map(float)
 
 
 @given(totals, st.data(), ratios)
+@pytest.mark.weakness(1339)
 def test_capacity_is_the_exact_product_rounded_down(total: int, data: st.DataObject, ratio: float) -> None:
     reserved = data.draw(st.integers(0, total))
     exact = Fraction(decimal.Decimal(str(ratio))) * (total - reserved)

@@ -65,6 +65,7 @@ def test_a_policy_file_lying_about_is_not_read(tmp_path: Path, monkeypatch: pyte
     assert ADMIN not in allowed(Policy(ROUTES.values()), caller("reader"))
 
 
+@pytest.mark.weakness(862)
 def test_a_rule_that_nobody_registered_allows_nothing() -> None:
     stray = Route("GET", "/", _answer, "stray:rule", ANY_USER)
     with pytest.raises(Forbidden, match="stray:rule"):

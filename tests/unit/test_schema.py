@@ -76,6 +76,7 @@ def test_processes_that_start_at_once_on_an_empty_database_make_it_once(postgres
 ADDING = {"create_table", "create_index", "add_column", "execute", "f"}
 
 
+@pytest.mark.weakness(439)
 def test_a_migration_only_adds_so_that_processes_of_the_version_before_go_on_beside_it() -> None:
     """From 0007 on, the first version that several processes may run of."""
     folder = Path(schema.__file__).parent / "migrations" / "versions"

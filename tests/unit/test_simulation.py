@@ -145,6 +145,9 @@ def test_the_verb_prints_a_table_and_draws_a_plot(folder: Path, tmp_path: Path) 
 def test_bad_input_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="cannot be read"):
         trace.read(tmp_path / "nowhere")
+    (folder / trace.PODS.format("default")).write_text(PODS.partition("\n")[0])
+    with pytest.raises(BadRequest, match="lists nothing"):
+        trace.read(folder)
     (folder / trace.NODES).write_text("what,ever\n")
     with pytest.raises(BadRequest, match="has no column sn"):
         trace.read(folder)

@@ -221,6 +221,7 @@ def allowed(gpu: Gpu, layout: Layout, found: int) -> int:
 
 
 @given(cases())
+@pytest.mark.weakness(682)
 def test_room_is_what_can_in_fact_be_placed(case: tuple[Gpu, Layout]) -> None:
     gpu, layout = case
     assert legal(gpu, layout.spots)

@@ -54,7 +54,7 @@ class LocalSysfs:
         return self._root / path.removeprefix("/")
 
     def read(self, path: str) -> str:
-        return self._at(path).read_text(errors="replace")
+        return self._at(path).read_text(encoding="utf-8", errors="replace")
 
     def write(self, path: str, text: str) -> None:
         content = text.encode()

@@ -94,7 +94,7 @@ def operations(rounds: int, as_json: bool) -> None:
     with temporary_instance() as instance, Client.connect(instance.state) as client:
         samples = _measure(client, rounds)
         samples["start to ready"] = [instance.seconds]
-        samples["memory"] = [resident_mib(Path(f"/proc/{instance.pid}/status").read_text())]
+        samples["memory"] = [resident_mib(Path(f"/proc/{instance.pid}/status").read_text(encoding="utf-8"))]
     figures = [figure(name, samples[name]) for name in TARGETS]
     if as_json:
         print_json({"rounds": rounds, "figures": [dataclasses.asdict(f) | {"met": f.met} for f in figures]})

@@ -125,7 +125,7 @@ def _hosts(first: Instance, count: int) -> Iterator[None]:
             process.stdin.write(json.dumps(task) + "\n")
             process.stdin.close()
             if process.stdout.readline().strip() != "ready":
-                raise Unavailable(f"The hosts did not come: {log.read_text(errors='replace')[-500:]}")
+                raise Unavailable(f"The hosts did not come: {log.read_text(encoding='utf-8', errors='replace')[-500:]}")
             yield
         finally:
             process.terminate()

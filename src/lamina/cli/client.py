@@ -45,7 +45,7 @@ def read_cloud(state: Path, name: str = "lamina") -> Cloud:
 
     path = state / "clouds.yaml"
     try:
-        entry = yaml.safe_load(path.read_text())["clouds"][name]
+        entry = yaml.safe_load(path.read_text(encoding="utf-8"))["clouds"][name]
         auth = entry["auth"]
         return Cloud(
             auth_url=str(auth["auth_url"]).rstrip("/"),

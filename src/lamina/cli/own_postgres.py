@@ -115,5 +115,5 @@ def _await(process: subprocess.Popen[bytes], folder: Path) -> None:
             return
         except psycopg.OperationalError as error:
             if process.poll() is not None or time.monotonic() > end:
-                raise Unavailable(f"PostgreSQL did not start: {(folder / 'log').read_text(errors='replace').strip()[-300:]}") from error
+                raise Unavailable(f"PostgreSQL did not start: {(folder / 'log').read_text('utf-8', 'replace').strip()[-300:]}") from error
             time.sleep(0.05)

@@ -52,7 +52,7 @@ class Card:
 @functools.cache
 def cards() -> Mapping[str, Card]:
     """Every card, by its key."""
-    text = resources.files("lamina.model").joinpath("catalog.toml").read_text()
+    text = resources.files("lamina.model").joinpath("catalog.toml").read_text(encoding="utf-8")
     made_up = MADE_UP_IDS
     found = {}
     for key, facts in tomllib.loads(text).items():

@@ -35,11 +35,13 @@ PUBLIC = {
 Headers = Callable[..., dict[str, str]]
 
 
+@pytest.mark.weakness(306)
 def test_the_public_routes_are_the_listed_ones() -> None:
     assert {(route.method, room.prefix + route.path) for room, route in ROUTES if route.public} == PUBLIC
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "ä" * 300])
+@pytest.mark.weakness(306)
 def test_nothing_is_answered_without_a_token(client: TestClient, token: str | None) -> None:
     sent = {} if token is None else {"X-Auth-Token": token.encode("latin-1")}
     for room, route in ROUTES:
@@ -80,12 +82,14 @@ def test_a_nonsense_body_is_the_callers_fault(
 
 
 @pytest.mark.parametrize("address", ["/identity/v3/users/%00", "/identity/v3/users?name=x%00", "/image/v2/images?%00=x"])
+@pytest.mark.weakness(158)
 def test_an_address_with_nul_is_the_callers_fault(client: TestClient, headers: Headers, address: str) -> None:
     """PostgreSQL has no place for that character, and would say so with an error of its own."""
     assert client.get(address).status_code == 401
     assert client.get(address, headers=headers("admin")).status_code == 400
 
 
+@pytest.mark.weakness(862)
 def test_a_route_without_a_rule_is_not_served(cloud: ControlPlane) -> None:
     bare = dataclasses.replace(network.VERSIONS, routes=(Route("GET", "/bare", network.versions, ""),))
     with pytest.raises(ValueError, match="no policy rule"):

@@ -75,7 +75,7 @@ class LibvirtHypervisor:
     # ------------------------------------------------------------------------------------------------ the host
 
     def boot_id(self) -> str:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
     def capacity(self) -> Capacity:
         """Raises `HostUnreachable` where libvirt does not answer."""

@@ -234,7 +234,7 @@ class SimulatedHypervisor:
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "disk"
-            path.write_text(content)
+            path.write_text(content, encoding="utf-8")
             yield path
 
     @contextlib.contextmanager
@@ -243,7 +243,7 @@ class SimulatedHypervisor:
             path = Path(folder) / "disk"
             yield path
             with self._machine.lock:
-                self._machine.state.disks[server_id] = path.read_text()
+                self._machine.state.disks[server_id] = path.read_text(encoding="utf-8")
                 self._machine.save()
 
     def console_output(self, server_id: str, lines: int | None) -> str:

@@ -91,7 +91,7 @@ class Fleet:
 
 def demo_fleet() -> Fleet:
     """The fleet that comes along."""
-    return parse_fleet(package.files("lamina.agent.simulated").joinpath("demo.yaml").read_text())
+    return parse_fleet(package.files("lamina.agent.simulated").joinpath("demo.yaml").read_text(encoding="utf-8"))
 
 
 def load_fleet(path: Path) -> Fleet:

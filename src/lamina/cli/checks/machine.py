@@ -191,7 +191,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _word(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 

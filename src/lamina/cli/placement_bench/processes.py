@@ -50,5 +50,5 @@ def _fields(stat: str) -> list[str]:
 
 def _read(pid: int, name: str) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/{name}").read_text()
+        return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8")
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -71,7 +71,7 @@ class Trace:
 
 
 def read(directory: Path, pods: str = "default") -> Trace:
-    """Raises `BadRequest` naming the file that is missing or not such a list."""
+    """Raises `BadRequest` naming the file that is missing, not such a list, or a list of nothing."""
     nodes = tuple(
         Node(row["sn"], int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"])) for row in _rows(directory / NODES, "sn")
     )
@@ -82,15 +82,18 @@ def read(directory: Path, pods: str = "default") -> Trace:
     return Trace(nodes, tasks)
 
 
-def _rows(path: Path, column: str) -> Iterator[Mapping[str, str]]:
+def _rows(path: Path, column: str) -> Sequence[Mapping[str, str]]:
     try:
-        with path.open(newline="") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
-                raise BadRequest(f"--trace: {path.name} has no column {column}")
-            yield from rows
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except OSError as error:
         raise BadRequest(f"--trace: {path.name} cannot be read: {error.strerror}") from error
+    if column not in (reader.fieldnames or ()):
+        raise BadRequest(f"--trace: {path.name} has no column {column}")
+    if not rows:
+        raise BadRequest(f"--trace: {path.name} lists nothing")
+    return rows
 
 
 class Cutting(Protocol):

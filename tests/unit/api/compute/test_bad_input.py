@@ -135,6 +135,7 @@ def test_a_body_that_is_no_request_is_refused(call: Call, content: bytes) -> Non
     assert why(call("POST", "/servers", content=content))[0] == 400
 
 
+@pytest.mark.weakness(770)
 def test_a_body_over_its_limit_is_refused(call: Call) -> None:
     assert why(call("POST", "/servers", content=b'{"server": "' + b"x" * (1 << 20) + b'"}'))[0] == 413
 

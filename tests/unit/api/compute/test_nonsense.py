@@ -43,6 +43,7 @@ class _Said(dict[str, str]):
 
 
 @pytest.mark.parametrize("version", ["2.1", "2.52", "2.96"])
+@pytest.mark.weakness(20)
 def test_nonsense_in_an_address(call: Call, boot: Boot, version: str) -> None:
     server_id = boot()
     for route in {r.path: r for r in compute.ROOM.routes if r.method == "GET"}.values():
@@ -62,6 +63,7 @@ def test_nonsense_in_one_parameter(call: Call, path: str) -> None:
             assert answer.status_code in EXPECTED, f"{path}?{name}={value[:40]}: {answer.text}"
 
 
+@pytest.mark.weakness(20)
 def test_nonsense_in_a_body(call: Call, boot: Boot) -> None:
     server_id = boot()
     wrappers = ["server", "flavor", "keypair", "metadata", "meta", "tags", "extra_specs", "resize", "reboot", "lock", "migrate", "a"]

@@ -65,12 +65,14 @@ def test_a_member_is_kept_from_what_is_the_administrators(call: Call, route: Rou
 
 
 @pytest.mark.parametrize("route", CHANGES, ids=lambda r: f"{r.method} {r.path}")
+@pytest.mark.weakness(863)
 def test_a_reader_changes_nothing(call: Call, stranger: Callable[..., str], route: Route) -> None:
     stranger("eve", "reader")
     assert why(call(route.method, at(route), {}, user="eve", version=version_of(route)))[0] == 403
 
 
 @pytest.mark.parametrize("route", OF_A_SERVER, ids=lambda r: f"{r.method} {r.path}")
+@pytest.mark.weakness(639)
 def test_anothers_server_is_as_if_it_were_not_there(
     call: Call, boot: Boot, stranger: Callable[..., str], route: Route
 ) -> None:
@@ -92,6 +94,7 @@ def test_anothers_server_is_as_if_it_were_not_there(
 
 
 @pytest.mark.parametrize("action", [*server_actions.ACTIONS, *sorted(server_actions.NOT_HERE)])
+@pytest.mark.weakness(639)
 def test_actions_on_anothers_server_too(call: Call, boot: Boot, stranger: Callable[..., str], action: str) -> None:
     stranger("eve")
     server_id = boot()

@@ -66,6 +66,7 @@ def test_a_program_proves_itself_by_it(
     assert client.get(f"{path}?name=other", headers=headers("demo")).json()["application_credentials"] == []
 
 
+@pytest.mark.weakness(256)
 def test_the_secret_is_kept_as_a_hash_only(cloud: ControlPlane, client: TestClient, headers: Headers, path: str) -> None:
     made = make(client, path, headers("demo"), secret="my own secret")
     assert made["secret"] == "my own secret"

@@ -198,6 +198,7 @@ def test_another_looks_like_nobody(client: TestClient, headers: Headers, project
 
 
 @pytest.mark.parametrize("who", ["demo", "manager", "reader"])
+@pytest.mark.weakness(862)
 def test_what_is_for_admins_is_for_nobody_else(client: TestClient, headers: Headers, stranger: Callable[..., str], who: str) -> None:
     if who != "demo":
         stranger(who, who)

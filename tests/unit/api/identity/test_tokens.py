@@ -89,6 +89,7 @@ def test_no_token_for_a_scope_without_a_role(cloud: ControlPlane, client: TestCl
         assert tx.scalar(sa.select(sa.func.count()).select_from(tables.tokens)) == 0
 
 
+@pytest.mark.weakness(204)
 def test_wrong_password_unknown_user_and_other_domain_are_told_alike(client: TestClient, log_in: Body) -> None:
     wrong = log_in("demo", password="wrong")
     elsewhere = log_in("demo")
@@ -102,6 +103,7 @@ def test_wrong_password_unknown_user_and_other_domain_are_told_alike(client: Tes
     }
 
 
+@pytest.mark.weakness(208)
 def test_an_unknown_user_costs_a_verification_too(client: TestClient, log_in: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
@@ -297,6 +299,7 @@ _SPOOFED = st.dictionaries(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spoofed=_SPOOFED)
+@pytest.mark.weakness(807)
 def test_identity_headers_change_no_decision(client: TestClient, headers: Headers, spoofed: dict[str, str]) -> None:
     demo = headers("demo")
     for path, token, status in (
@@ -323,6 +326,7 @@ def test_first_start_happens_once(cloud: ControlPlane) -> None:
     assert everything() == before
 
 
+@pytest.mark.weakness(307)
 def test_guessing_is_stopped_and_the_user_is_let_in_again_later(
     cloud: ControlPlane, client: TestClient, log_in: Body, headers: Headers, capsys: pytest.CaptureFixture[str]
 ) -> None:

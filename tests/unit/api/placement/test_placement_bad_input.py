@@ -216,6 +216,7 @@ def test_a_body_that_is_none_or_too_large(tree: Call, content: bytes, status: in
         (f"/allocations/{CONSUMER}", holding({GPU1: {f"CUSTOM_{n}": 1 for n in range(1001)}})),
     ],
 )
+@pytest.mark.weakness(770)
 def test_a_list_has_a_thousand_elements_at_most(tree: Call, path: str, body: Any) -> None:
     status, _, detail = why(tree("PUT", path, body))
     assert status == 400
