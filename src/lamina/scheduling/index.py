@@ -7,7 +7,7 @@ is. It decides nothing for good: a claim proves in its own transaction what it f
 from __future__ import annotations
 
 import math
-import random
+import secrets
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -103,7 +103,7 @@ class Index:
 
     def choose(self, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
         """The best host by the policy; `down` names hosts whose compute service is down. Raises `NoValidHost`."""
-        lot = 0 if self._db.is_sqlite else random.getrandbits(30)
+        lot = 0 if self._db.is_sqlite else secrets.randbits(30)
         with self._lock:
             return choose(self._field, wanted, policy, down, lot)
 
