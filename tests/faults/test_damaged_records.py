@@ -11,7 +11,7 @@ from lamina.model.servers import VmState
 from lamina.operations import delete, resize
 from lamina.saga.log import CorruptLog, State
 from lamina.store import hosts
-from lamina.store.tables import saga_events, sagas
+from lamina.store.tables.operations import saga_events, sagas
 from tests.faults.desk import Desk
 from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, World
 

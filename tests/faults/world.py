@@ -33,8 +33,8 @@ from lamina.saga.runner import Caller, Probe
 from lamina.saga.steps import Kind
 from lamina.store import hosts, images, ports, providers, sagas, servers
 from lamina.store.database import Database
-from lamina.store.tables import allocations, consumers
-from lamina.store.tables import ports as port_rows
+from lamina.store.tables.compute import ports as port_rows
+from lamina.store.tables.placement import allocations, consumers
 from tests.empty_database import empty_database
 from tests.faults.desk import Desk
 

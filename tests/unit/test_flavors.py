@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lamina.model.errors import AlreadyExists, BadRequest, NotFound
 from lamina.model.flavors import MOST, Flavor
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import flavors, tables
+from lamina.store import flavors
 from lamina.store.paging import Direction
+from lamina.store.tables import compute as tables
 
 SMALL = Flavor(id="1", name="small", vcpus=1, memory_mb=512, disk_gb=1)
 VGPU = dataclasses.replace(SMALL, id="2", name="vgpu", extra_specs={"resources:VGPU": "1", "trait:CUSTOM_NVIDIA_A40_8Q": "required"})

@@ -12,7 +12,8 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity
 from lamina.store.good_tokens import GoodTokens
 from lamina.store.identity import Token
-from lamina.store.tables import role_assignments, tokens, traits
+from lamina.store.tables.identity import role_assignments, tokens
+from lamina.store.tables.placement import traits
 
 NOW, LATER = 1000.0, 2000.0
 

@@ -16,8 +16,8 @@ from lamina.operations import confirm
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.store import servers
-from lamina.store.tables import migrations
-from lamina.store.tables import servers as rows
+from lamina.store.tables.compute import migrations
+from lamina.store.tables.compute import servers as rows
 
 log = structlog.get_logger()
 

@@ -23,7 +23,7 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.store import hosts, servers, stale_consumers
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 log = structlog.get_logger()
 _STEP = "cleared"

@@ -23,7 +23,7 @@ from lamina.scheduling.vgpus import Placed
 from lamina.store import aggregates, allocations, hosts, ports, sagas, server_groups, servers, snapshots
 from lamina.store.hosts import MOST_NAMED, Vgpu
 from lamina.store.snapshots import GpuSnapshot, Snapshot
-from lamina.store.tables import servers as servers_table
+from lamina.store.tables.compute import servers as servers_table
 
 
 def plan(plane: ControlPlane, room_for: tuple[Flavor, int] | None, *, most_moves: int, only_stopped: bool) -> Plan:

@@ -26,7 +26,8 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.store import hosts, images, ports, queue, sagas, servers
-from lamina.store.tables import migrations, vgpus
+from lamina.store.tables.compute import migrations
+from lamina.store.tables.hosts import vgpus
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.scheduling import claim
 from lamina.store import enrolments, hosts, providers, servers
 from lamina.store.enrolments import Enrolment, TokenRow
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 log = structlog.get_logger()
 

@@ -31,7 +31,7 @@ from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
 from lamina.store import aggregates, allocations, hosts, images, ports, sagas, servers
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 #: operations that neither claim anything nor give anything back
 _IN_PLACE = frozenset({"pause", "power", "rebuild", "restore", "suspend"})

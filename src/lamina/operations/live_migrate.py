@@ -33,7 +33,7 @@ from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
 from lamina.store import aggregates, allocations, hosts, ports, sagas, servers
 from lamina.store.hosts import Vgpu
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 #: seconds between two looks at a move, which grow from the first to the second
 FIRST_LOOK, LAST_LOOK = 0.02, 1.0

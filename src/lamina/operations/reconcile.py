@@ -29,7 +29,7 @@ from lamina.saga.runner import Caller
 from lamina.store import hosts, repairs, sagas, servers, stale_consumers
 from lamina.store.hosts import Host
 from lamina.store.stale_consumers import StaleConsumer
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 log = structlog.get_logger()
 

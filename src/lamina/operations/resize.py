@@ -27,7 +27,7 @@ from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
 from lamina.store import aggregates, allocations, hosts, ports, servers
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

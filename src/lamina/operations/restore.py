@@ -21,7 +21,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Effect, Kind, SagaError, Work
 from lamina.store import hosts, servers
-from lamina.store.tables import vgpus
+from lamina.store.tables.hosts import vgpus
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

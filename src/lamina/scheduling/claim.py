@@ -23,7 +23,7 @@ from lamina.scheduling.filters import Wanted
 from lamina.scheduling.index import Index
 from lamina.store import allocations, hosts, own_providers, providers, snapshots
 from lamina.store.hosts import GpuRecord, Vgpu
-from lamina.store.tables import vgpus as vgpus_table
+from lamina.store.tables.hosts import vgpus as vgpus_table
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from lamina.model import ids
 from lamina.model.aggregates import Aggregate
 from lamina.model.errors import AlreadyExists, ConcurrentUpdate, InUse, NotFound
 from lamina.store import hosts, providers, servers
-from lamina.store.tables import aggregate_hosts, aggregates
+from lamina.store.tables.compute import aggregate_hosts, aggregates
 
 
 def every(tx: sa.Connection) -> list[Aggregate]:

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict
 from lamina.model.providers import Inventory, Provider
 from lamina.store import providers
-from lamina.store.tables import allocations, consumers
-from lamina.store.tables import providers as providers_table
+from lamina.store.tables.placement import allocations, consumers
+from lamina.store.tables.placement import providers as providers_table
 from lamina.store.tree_changes import What
 
 #: provider id -> resource class -> amount

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, NotFound
-from lamina.store.tables import application_credential_roles, application_credentials, roles, tokens
+from lamina.store.tables.identity import application_credential_roles, application_credentials, roles, tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

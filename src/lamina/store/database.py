@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from lamina.model.errors import ConcurrentUpdate, Unavailable
 from lamina.store import tree_changes
 from lamina.store.group_commit import GroupCommit
-from lamina.store.tables import counters
+from lamina.store.tables.control_planes import counters
 
 #: seconds after which a connection is asked whether it still is one
 _RESTED = 5.0

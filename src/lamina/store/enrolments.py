@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.model.errors import ConcurrentUpdate, NotFound
-from lamina.store.tables import enrolments, join_tokens
+from lamina.store.tables.hosts import enrolments, join_tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

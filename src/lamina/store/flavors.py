@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lamina.model.errors import AlreadyExists, BadRequest, NotFound
 from lamina.model.flavors import Flavor
 from lamina.store.paging import Direction, ordered
-from lamina.store.tables import flavor_access, flavors
+from lamina.store.tables.compute import flavor_access, flavors
 
 #: what a list may be sorted by, as the Compute API calls it
 SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {

@@ -11,7 +11,7 @@ import threading
 from lamina.store import identity
 from lamina.store.database import Database
 from lamina.store.identity import Token
-from lamina.store.tables import (
+from lamina.store.tables.identity import (
     application_credential_roles,
     application_credentials,
     projects,

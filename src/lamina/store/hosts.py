@@ -15,7 +15,7 @@ from lamina.model.gpus import Gpu, Layout, Spot, VgpuState
 from lamina.model.hosts import VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.store import tree_changes
-from lamina.store.tables import gpus, hosts, sightings, vgpus
+from lamina.store.tables.hosts import gpus, hosts, sightings, vgpus
 from lamina.store.tree_changes import What
 
 

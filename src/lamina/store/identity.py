@@ -20,7 +20,7 @@ from lamina.model import ids
 from lamina.model.errors import AlreadyExists, NotFound
 from lamina.store import application_credentials, passwords
 from lamina.store.application_credentials import Credential
-from lamina.store.tables import projects, role_assignments, roles, tokens, users
+from lamina.store.tables.identity import projects, role_assignments, roles, tokens, users
 
 DOMAIN_ID = "default"
 DOMAIN_NAME = "Default"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, BadRequest, ConcurrentUpdate, NotFound
 from lamina.store.paging import Direction, ordered
-from lamina.store.tables import images
+from lamina.store.tables.compute import images
 
 Visibility = Literal["public", "community", "shared", "private"]
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, BadRequest, NotFound
 from lamina.store.paging import ordered
-from lamina.store.tables import keypairs
+from lamina.store.tables.compute import keypairs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from lamina.store.tables import login_failures
+from lamina.store.tables.identity import login_failures
 
 
 def is_locked(tx: sa.Connection, user_id: str, *, since: float, most: int) -> bool:

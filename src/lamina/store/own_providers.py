@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from lamina.model.providers import Inventory
 from lamina.store import tree_changes
 from lamina.store.resource_names import TRAITS
-from lamina.store.tables import allocations, inventories, provider_aggregates, provider_traits, providers
+from lamina.store.tables.placement import allocations, inventories, provider_aggregates, provider_traits, providers
 from lamina.store.tree_changes import What
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from lamina.model import ids
 from lamina.model.networks import Port
-from lamina.store.tables import ports
+from lamina.store.tables.compute import ports
 
 
 def make(tx: sa.Connection, server_id: str, project_id: str, networks: Sequence[str], now: float) -> list[Port]:

@@ -24,7 +24,8 @@ from lamina.model.errors import (
 from lamina.model.providers import Inventory, Provider, ProviderTree, trees_of
 from lamina.model.resources import class_order
 from lamina.store import tree_changes
-from lamina.store.tables import allocations, gpus, hosts, inventories, provider_aggregates, provider_traits, providers
+from lamina.store.tables.hosts import gpus, hosts
+from lamina.store.tables.placement import allocations, inventories, provider_aggregates, provider_traits, providers
 from lamina.store.tree_changes import What
 
 

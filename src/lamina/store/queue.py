@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.model.queueing import Waiting
-from lamina.store.tables import queue, queue_turns
+from lamina.store.tables.control_planes import queue, queue_turns
 
 
 def _waiting(row: sa.Row[Any]) -> Waiting:

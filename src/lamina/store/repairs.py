@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from lamina.model.errors import BadRequest
 from lamina.model.repairs import Key, Repair, What
 from lamina.store.inserting import insert_or_leave
-from lamina.store.tables import repairs, sagas, sightings
+from lamina.store.tables.hosts import repairs, sightings
+from lamina.store.tables.operations import sagas
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

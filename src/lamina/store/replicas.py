@@ -6,7 +6,7 @@ import dataclasses
 
 import sqlalchemy as sa
 
-from lamina.store.tables import replicas
+from lamina.store.tables.control_planes import replicas
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

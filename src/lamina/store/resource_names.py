@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lamina.model import resources
 from lamina.model.errors import AlreadyExists, BadRequest, InUse, NotFound
 from lamina.store import tree_changes
-from lamina.store.tables import allocations, inventories, provider_traits, providers, resource_classes, traits
+from lamina.store.tables.placement import allocations, inventories, provider_traits, providers, resource_classes, traits
 from lamina.store.tree_changes import What
 
 

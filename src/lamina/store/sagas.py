@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, NotFound
 from lamina.store.inserting import insert_or_leave
-from lamina.store.tables import counters, saga_events, sagas
+from lamina.store.tables.control_planes import counters
+from lamina.store.tables.operations import saga_events, sagas
 
 #: most ids written into one statement
 _MOST_TAKEN = 500

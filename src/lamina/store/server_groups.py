@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lamina.model.errors import NotFound
 from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.model.servers import MigrationStatus
-from lamina.store.tables import migrations, server_group_members, server_groups, servers
+from lamina.store.tables.compute import migrations, server_group_members, server_groups, servers
 
 _ARRIVED = [str(status) for status in MigrationStatus if status.has_arrived]
 _COLUMNS = [column for column in server_groups.c if column.name != "seq"]

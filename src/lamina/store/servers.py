@@ -14,7 +14,7 @@ from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
 from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerState
 from lamina.model.servers import EVACUATION, Fault, Migration, MigrationStatus, Server, TaskState, VmState
-from lamina.store.tables import migrations, servers
+from lamina.store.tables.compute import migrations, servers
 
 #: columns that a listing may be sorted by, by the Compute API's name
 SORT_COLUMNS: dict[str, sa.ColumnElement[Any]] = {

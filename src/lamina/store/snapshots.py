@@ -14,10 +14,10 @@ from lamina.model.gpus import Gpu, Layout
 from lamina.model.providers import ProviderTree, trees_of
 from lamina.store import hosts, providers
 from lamina.store.hosts import MOST_NAMED, GpuRecord, Host
-from lamina.store.tables import allocations
-from lamina.store.tables import gpus as gpus_table
-from lamina.store.tables import hosts as hosts_table
-from lamina.store.tables import providers as providers_table
+from lamina.store.tables.hosts import gpus as gpus_table
+from lamina.store.tables.hosts import hosts as hosts_table
+from lamina.store.tables.placement import allocations
+from lamina.store.tables.placement import providers as providers_table
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

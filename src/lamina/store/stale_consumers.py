@@ -12,7 +12,9 @@ import dataclasses
 import sqlalchemy as sa
 
 from lamina.model.servers import MigrationStatus
-from lamina.store.tables import consumers, migrations, servers, vgpus
+from lamina.store.tables.compute import migrations, servers
+from lamina.store.tables.hosts import vgpus
+from lamina.store.tables.placement import consumers
 
 _OVER = [str(status) for status in MigrationStatus if status.is_over]
 

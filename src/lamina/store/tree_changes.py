@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from lamina.store.tables import counters, tree_changes
+from lamina.store.tables.control_planes import counters
+from lamina.store.tables.placement import tree_changes
 
 #: the execution option of a writing connection that holds what its transaction has changed: root id -> `What`
 NOTES = "lamina_tree_changes"

@@ -13,7 +13,7 @@ from lamina.model.errors import BadRequest, InvalidState, NotFound, NotImplement
 from lamina.model.servers import LIVE_MIGRATION, Migration, MigrationStatus
 from lamina.operations import live_migrate
 from lamina.store import servers as store
-from lamina.store.tables import migrations
+from lamina.store.tables.compute import migrations
 
 WITH_LINKS = Version(2, 23)
 PAGES = Version(2, 59)

@@ -21,7 +21,7 @@ from lamina.operations import create, delete, queueing
 from lamina.saga.runner import Caller
 from lamina.store import hosts, ports, server_groups
 from lamina.store import servers as store
-from lamina.store.tables import servers
+from lamina.store.tables.compute import servers
 
 RULE = "os_compute_api:servers"
 

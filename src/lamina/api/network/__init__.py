@@ -14,7 +14,7 @@ from lamina.api.network.answers import PREFIX, fault, listed
 from lamina.api.routing import MEMBER, READER, Handler, Reply, Request, Room, Route
 from lamina.model.errors import Forbidden, NotFound, NotImplementedHere
 from lamina.store import ports as port_rows
-from lamina.store.tables import ports as rows
+from lamina.store.tables.compute import ports as rows
 
 #: collection -> its singular
 NOUNS = {

@@ -14,8 +14,8 @@ from lamina.model.networks import Port
 from lamina.model.servers import Server
 from lamina.store import ports as store
 from lamina.store import servers
-from lamina.store.tables import ports
-from lamina.store.tables import servers as server_rows
+from lamina.store.tables.compute import ports
+from lamina.store.tables.compute import servers as server_rows
 
 
 def views(tx: sa.Connection, request: Request) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
 from lamina.store import allocations, providers
 from lamina.store.allocations import Consumer, Replacement
 from lamina.store.resource_names import RESOURCE_CLASSES
-from lamina.store.tables import providers as providers_table
+from lamina.store.tables.placement import providers as providers_table
 
 #: a provider changed by somebody else between reading and writing is tried again this often, as Placement does
 ATTEMPTS = 10

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
-from lamina.store import tables
+from lamina.store.tables import identity as tables
 
 TOKENS = "/identity/v3/auth/tokens"
 Headers = Callable[..., dict[str, str]]

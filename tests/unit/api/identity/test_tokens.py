@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
-from lamina.store import passwords, tables
+from lamina.store import passwords
+from lamina.store.tables import identity as tables
 
 TOKENS = "/identity/v3/auth/tokens"
 Body = Callable[..., dict[str, Any]]
