@@ -310,7 +310,7 @@ def look(world: World) -> None:
     """At all hosts and at what is paid for."""
     for host in world.hosts:
         reconcile.host(world.plane, host)
-    reconcile.consumers(world.plane)
+    reconcile.idle(world.plane)
 
 
 def look_twice(world: World) -> None:

@@ -11,7 +11,7 @@ from lamina.model.gpus import Framework, Gpu, Partitioning, VgpuState, VgpuType
 from lamina.model.hosts import DomainReport, GpuReport, HostReport, PowerState, VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.model.servers import Server, TaskState, VmState
-from lamina.operations.comparison import SKEW, Lack, Leftover, Plan, View, drift, is_older, plan, releasable
+from lamina.operations.comparison import SKEW, Lack, Leftover, Plan, View, drift, is_older, is_ripe, plan, releasable
 from lamina.operations.restore import Params
 from lamina.store.hosts import Host, Vgpu
 from lamina.store.stale_consumers import StaleConsumer
@@ -239,14 +239,15 @@ def test_a_report_that_was_made_before_the_last_one_counts_for_nothing(sequence:
 GONE = StaleConsumer("c", "s", "its server is deleted", ("h",))
 
 
-def test_what_nobody_should_pay_for_is_released_after_two_sightings_and_a_grace() -> None:
-    assert releasable([GONE], set(), set(), {}, 100.0, 60.0) == ((), (GONE,))
-    assert releasable([GONE], set(), set(), {("allocation", "c"): 100.0}, 159.0, 60.0) == ((), (GONE,))
-    assert releasable([GONE], set(), set(), {("allocation", "c"): 100.0}, 160.0, 60.0) == ((GONE,), ())
+def test_what_is_on_no_host_is_cleared_after_two_sightings_and_a_grace() -> None:
+    key = ("allocation", "c")
+    assert not is_ripe({}, key, 100.0, 60.0)
+    assert not is_ripe({("orphan-disk", "c"): 0.0}, key, 100.0, 60.0)
+    assert not is_ripe({key: 100.0}, key, 159.0, 60.0)
+    assert is_ripe({key: 100.0}, key, 160.0, 60.0)
 
 
 def test_nothing_is_released_under_an_operation_or_on_a_silent_host() -> None:
-    seen = {("allocation", "c"): 0.0}
-    assert releasable([GONE], {"s"}, set(), seen, 1000.0, 60.0) == ((), ())
-    assert releasable([GONE], set(), {"h"}, seen, 1000.0, 60.0) == ((), ())
-    assert releasable([GONE], {"t"}, {"g"}, seen, 1000.0, 60.0) == ((GONE,), ())
+    assert releasable([GONE], {"s"}, set()) == []
+    assert releasable([GONE], set(), {"h"}) == []
+    assert releasable([GONE], {"t"}, {"g"}) == [GONE]

@@ -8,13 +8,17 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from lamina.model import ids
 from lamina.model.errors import AlreadyExists, BadRequest
 from lamina.model.providers import Inventory
 from lamina.model.repairs import Repair, What
 from lamina.model.servers import MigrationStatus, VmState
-from lamina.operations import reconcile
+from lamina.operations import clear, reconcile
 from lamina.operations.control_plane import ControlPlane
+from lamina.saga.runner import Caller
 from lamina.store import allocations, providers, repairs, sagas, servers, stale_consumers
+from lamina.store.inserting import insert_or_leave
+from lamina.store.tables import operations as tables
 from tests.unit.test_servers import server
 
 pytestmark = pytest.mark.databases
@@ -84,6 +88,15 @@ def test_epochs_of_a_lost_database_are_never_given_again(plane: ControlPlane) ->
         assert sagas.raise_epoch(tx, now + 100)
         assert sagas.newest_epoch(tx) == now + 100
         assert sagas.next_epoch(tx) == now + 101
+
+
+def test_what_was_inserted_is_told_from_what_was_there(plane: ControlPlane) -> None:
+    row = {"action": "clear", "request_id": "r", "project_id": "p", "user_id": "u", "created_at": NOW, "updated_at": NOW}
+    row |= {"kind": "clear", "subject": "s", "params": {}, "steps": [], "state": "running", "epoch": 1}
+    with plane.db.write() as tx:
+        assert insert_or_leave(tx, tables.sagas, [row | {"id": "first"}]) == 1
+        assert insert_or_leave(tx, tables.sagas, [row | {"id": "second"}]) == 0
+        assert [saga.id for saga in sagas.unfinished(tx)] == ["first"]
 
 
 def test_of_two_that_begin_an_operation_at_once_the_second_can_go_on_without(plane: ControlPlane) -> None:
@@ -167,16 +180,16 @@ def test_what_is_ours_and_over_is_stale_and_nothing_else(held: ControlPlane) -> 
 def test_what_is_stale_is_released_at_the_second_look(held: ControlPlane) -> None:
     plane = dataclasses.replace(held, settings=dataclasses.replace(held.settings, orphan_grace=0.0))
     plane.runner.attach(plane)
-    first = reconcile.consumers(plane)
+    first = reconcile.idle(plane)
     assert (first.repairs, [one.object for one in first.waiting]) == ((), ["deleted", "over", "undone"])
     for _ in range(2):  # of one server one at a time
-        reconcile.consumers(plane)
+        reconcile.idle(plane)
         with plane.db.read() as tx:
             rows = sagas.unfinished(tx)
         for row in rows:
             while plane.runner.advance(row.id):
                 pass
-    reconcile.consumers(plane)
+    reconcile.idle(plane)
     with plane.db.read() as tx:
         rows = sagas.unfinished(tx)
     for row in rows:
@@ -186,3 +199,29 @@ def test_what_is_stale_is_released_at_the_second_look(held: ControlPlane) -> Non
         assert stale_consumers.find(tx) == []
         left = allocations.find(tx, ["alive", "open", "a stranger", "somebody", "unknown", "reused"])
     assert len(left) == 6
+
+
+def test_a_disk_that_nobody_passes_on_is_removed_at_the_second_look(held: ControlPlane) -> None:
+    plane = dataclasses.replace(held, settings=dataclasses.replace(held.settings, orphan_grace=0.0))
+    plane.runner.attach(plane)
+    forgotten, passed_on = ids.new_uuid(), ids.new_uuid()
+    plane.settings.depot.mkdir()
+    for name in (forgotten, passed_on, "somebody's"):
+        (plane.settings.depot / name).write_bytes(b"disk")
+    with plane.db.write() as tx:
+        held_by = clear.enlist(plane, tx, Caller("", "", ids.new_request_id()), passed_on, clear.Params(consumer_id="nothing"))
+
+    def disks(looked: tuple[Repair, ...]) -> list[str]:
+        return [one.object for one in looked if one.what is What.ORPHAN_DISK]
+
+    assert disks(reconcile.idle(plane, mend=False).waiting) == [forgotten]
+    assert disks(reconcile.idle(plane).waiting) == [forgotten]
+    (done,) = (one for one in reconcile.idle(plane).repairs if one.what is What.ORPHAN_DISK)
+    assert (done.object, {path.name for path in plane.settings.depot.iterdir()}) == (forgotten, {forgotten, passed_on, "somebody's"})
+    assert done.operation_id is not None
+    while plane.runner.advance(done.operation_id):
+        pass
+    assert {path.name for path in plane.settings.depot.iterdir()} == {passed_on, "somebody's"}
+    while plane.runner.advance(held_by):
+        pass
+    assert disks(reconcile.idle(plane).waiting) == [passed_on], "whose operation is over without it"

@@ -21,6 +21,8 @@ class What(enum.StrEnum):
     ORPHAN_DOMAIN = "orphan-domain"
     #: what a server that is gone or a migration that is over still holds: the object is the consumer
     ALLOCATION = "allocation"
+    #: a disk in the depot that nobody passes on: the object is the server
+    ORPHAN_DISK = "orphan-disk"
 
 
 #: how a server is remembered that ran when its host went down and that nothing has brought up since

@@ -16,7 +16,7 @@ import dataclasses
 import sqlalchemy as sa
 import structlog
 
-from lamina.operations import comparison
+from lamina.operations import comparison, disk_images
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
@@ -31,12 +31,13 @@ _STEP = "cleared"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Params:
-    """What was seen: vGPUs and the domain of the server on `host`, or a consumer that is to pay no longer."""
+    """What was seen: vGPUs and the domain of the server on `host`, a consumer that is to pay no longer, or its disk in the depot."""
 
     host: str | None = None
     vgpus: tuple[str, ...] = ()
     domain: bool = False
     consumer_id: str | None = None
+    depot: bool = False
 
 
 ClearWork = Work[ControlPlane, Params]
@@ -62,6 +63,8 @@ def _clear(work: ClearWork) -> None:
             records = hosts.select_vgpus(tx, vgpus.c.consumer_id == params.consumer_id) if stale else []
         for host in sorted({record.host for record in records}):
             on_hosts.release_vgpus(work, _STEP, host, [record for record in records if record.host == host])
+    if params.depot:  # whoever passes a disk through it holds the server's subject, as this does
+        disk_images.clear_depot(work)
 
 
 def _left_over(work: ClearWork, host: str) -> tuple[list[str], bool]:

@@ -265,12 +265,6 @@ def is_ripe(sightings: Mapping[Key, float], key: Key, now: float, grace: float) 
     return key in sightings and now - sightings[key] >= grace
 
 
-def releasable(
-    stale: Iterable[StaleConsumer], busy: Set[str], down: Set[str], sightings: Mapping[Key, float], now: float, grace: float
-) -> tuple[tuple[StaleConsumer, ...], tuple[StaleConsumer, ...]]:
-    """Whose allocations are released now, and whose are looked at once more: none of a server that an operation holds, nor with
-    a vGPU on a host that is silent.
-    """
-    found = [one for one in stale if one.server_id not in busy and down.isdisjoint(one.hosts)]
-    ripe = [one for one in found if is_ripe(sightings, (str(What.ALLOCATION), one.consumer_id), now, grace)]
-    return tuple(ripe), tuple(one for one in found if one not in ripe)
+def releasable(stale: Iterable[StaleConsumer], busy: Set[str], down: Set[str]) -> list[StaleConsumer]:
+    """Whose allocations may be released: none of a server that an operation holds, nor with a vGPU on a host that is silent."""
+    return [one for one in stale if one.server_id not in busy and down.isdisjoint(one.hosts)]

@@ -1,4 +1,4 @@
-"""Reconcile: look at a host, or at what is paid for, compare it with the records, and mend what is out of order.
+"""Reconcile: look at a host, or at what is held on none, compare it with the records, and mend what is out of order.
 
 A reconciler takes no input: woken by a timer, a hint or a person, it compares and mends. What there is to do is
 decided by `comparison`, purely. Carried out here is what the database alone needs, in the transaction that has read it; whatever
@@ -147,43 +147,72 @@ def _clear_evacuated(work: _Mending, tx: sa.Connection, name: str, left: Iterabl
             work.note(tx, dataclasses.replace(_evacuated(name, migration.server_id), operation_id=saga_id))
 
 
-# ---------------------------------------------------------------------------------------------------- what is paid for
+# ---------------------------------------------------------------------------------------------------- what is on no host
 
 
-def consumers(plane: ControlPlane, *, mend: bool = True) -> Look:
-    """Look for allocations that nobody should hold any more (`lamina.store.stale_consumers`), and release them."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Idle:
+    """What nobody should hold any more, and how it is cleared."""
+
+    repair: Repair
+    server_id: str
+    params: clear.Params
+
+    @property
+    def key(self) -> Key:
+        return str(self.repair.what), self.repair.object
+
+
+def idle(plane: ControlPlane, *, mend: bool = True) -> Look:
+    """Look for allocations that nobody should hold (`lamina.store.stale_consumers`) and disks that nobody passes on, and clear them."""
+    disks = _in_depot(plane)
     with plane.db.read() as tx:
         # most looks find nothing and have no need to write
-        if not mend or not (stale_consumers.find(tx) or repairs.seen(tx, "")):
-            ripe, waiting, _ = _stale(plane, tx)
-            return Look(tuple(map(_release, ripe)), tuple(map(_release, waiting)))
+        if not mend or not (disks or stale_consumers.find(tx) or repairs.seen(tx, "")):
+            ripe, waiting, _ = _sorted_out(plane, tx, disks)
+            return Look(tuple(one.repair for one in ripe), tuple(one.repair for one in waiting))
     work = _Mending(plane)
     with plane.db.write() as tx:
-        ripe, waiting, before = _stale(plane, tx)
+        ripe, waiting, before = _sorted_out(plane, tx, disks)
         known = servers.known(tx, [one.server_id for one in ripe])
-        left = set()
-        for one in ripe:
-            params = clear.Params(consumer_id=one.consumer_id)
-            if not work.begin_clearing(tx, one.server_id, known.get(one.server_id), params, [_release(one)]):
-                left.add((str(What.ALLOCATION), one.consumer_id))
-        after = left | {(str(What.ALLOCATION), one.consumer_id) for one in waiting}
-        repairs.see(tx, "", plane.clock.now(), before=before, after=after)
+        left = {
+            one.key for one in ripe if not work.begin_clearing(tx, one.server_id, known.get(one.server_id), one.params, [one.repair])
+        }
+        repairs.see(tx, "", plane.clock.now(), before=before, after=left | {one.key for one in waiting})
     work.tell()
-    return Look(tuple(work.done), tuple(map(_release, waiting)))
+    return Look(tuple(work.done), tuple(one.repair for one in waiting))
 
 
-def _stale(plane: ControlPlane, tx: sa.Connection) -> tuple[tuple[StaleConsumer, ...], tuple[StaleConsumer, ...], dict[Key, float]]:
-    """Whose allocations are ripe to be released, whose are not yet, and what was seen the last time."""
-    now = plane.clock.now()
+def _in_depot(plane: ControlPlane) -> list[str]:
+    """The servers whose disks lie in the depot."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(path.name for path in plane.settings.depot.iterdir() if ids.is_uuid(path.name))
+    return []
+
+
+def _sorted_out(plane: ControlPlane, tx: sa.Connection, disks: Iterable[str]) -> tuple[list[_Idle], list[_Idle], dict[Key, float]]:
+    """What is ripe to be cleared, what is not yet, and what was seen the last time.
+
+    `disks` were looked for before: an operation that has passed its disk on meanwhile is over by now.
+    """
+    now, grace = plane.clock.now(), plane.settings.orphan_grace
     before = repairs.seen(tx, "")
     busy = {s.subject for s in sagas.unfinished(tx)}
     down = hosts.silent(tx, now - plane.settings.service_down)
-    ripe, waiting = comparison.releasable(stale_consumers.find(tx), busy, down, before, now, plane.settings.orphan_grace)
-    return ripe, waiting, before
+    found = [_stale(one) for one in comparison.releasable(stale_consumers.find(tx), busy, down)]
+    found += [_forgotten(server_id) for server_id in disks if server_id not in busy]
+    ripe = [one for one in found if comparison.is_ripe(before, one.key, now, grace)]
+    return ripe, [one for one in found if one not in ripe], before
 
 
-def _release(one: StaleConsumer) -> Repair:
-    return Repair(What.ALLOCATION, None, one.consumer_id, one.server_id, one.why)
+def _stale(one: StaleConsumer) -> _Idle:
+    repair = Repair(What.ALLOCATION, None, one.consumer_id, one.server_id, one.why)
+    return _Idle(repair, one.server_id, clear.Params(consumer_id=one.consumer_id))
+
+
+def _forgotten(server_id: str) -> _Idle:
+    repair = Repair(What.ORPHAN_DISK, None, server_id, server_id, "no operation passes this disk on")
+    return _Idle(repair, server_id, clear.Params(depot=True))
 
 
 # ---------------------------------------------------------------------------------------------------- all of it
@@ -198,7 +227,7 @@ class Survey:
 
 
 def everything(plane: ControlPlane, names: list[str] | None = None, *, mend: bool) -> Survey:
-    """Look at these hosts now, or at all and at what is paid for; without `mend` nothing is changed."""
+    """Look at these hosts now, or at all and at what is on no host; without `mend` nothing is changed."""
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="look") as pool:
         asked = {name: pool.submit(host, plane, name, mend=mend) for name in names or plane.hosts.names()}
     looks, silent = [], []
@@ -209,7 +238,7 @@ def everything(plane: ControlPlane, names: list[str] | None = None, *, mend: boo
             log.warning("host not reconciled", host=name, why=error.message, **error.context)
             silent.append(name)
     if names is None:
-        looks.append(consumers(plane, mend=mend))
+        looks.append(idle(plane, mend=mend))
     return Survey(tuple(looks), tuple(silent))
 
 

@@ -69,11 +69,11 @@ class Reconciler:
 
     def _release(self) -> None:
         try:
-            reconcile.consumers(self._plane)
+            reconcile.idle(self._plane)
         except LaminaError as error:
-            log.warning("allocations not looked at", why=error.message, **error.context)
+            log.warning("what is on no host was not looked at", why=error.message, **error.context)
         except Exception:
-            log.exception("allocations not looked at")
+            log.exception("what is on no host was not looked at")
 
     def _ask(self, names: Iterable[str]) -> list[concurrent.futures.Future[None]]:
         asked = []

@@ -14,4 +14,6 @@ def insert_or_leave(tx: sa.Connection, table: sa.Table, rows: list[dict[str, Any
     One that another transaction is just inserting is waited for.
     """
     kind = sqlite if tx.dialect.name == "sqlite" else postgresql
-    return sum(tx.execute(kind.insert(table).values(row).on_conflict_do_nothing()).rowcount for row in rows)
+    # of an INSERT no driver need count rows, so those that were inserted are counted as they come back
+    inserted = (kind.insert(table).values(row).on_conflict_do_nothing().returning(sa.literal(1)) for row in rows)
+    return sum(len(tx.execute(one).all()) for one in inserted)

@@ -15,7 +15,7 @@ from lamina.model.errors import HypervisorError, LaminaError
 from lamina.model.gpus import Framework
 from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import Server, VmState
-from lamina.operations import power
+from lamina.operations import power, reconcile
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
@@ -202,6 +202,7 @@ def come_to_rest(scene: Scene) -> None:
     # what is left over goes when it has been seen for long enough
     for _ in range(2):
         scene.look_at_hosts()
+        reconcile.idle(scene.plane)
         scene.rest()
         scene.clock.sleep(scene.plane.settings.orphan_grace)
 

@@ -59,6 +59,7 @@ _OBJECTS = {
     "orphan-vgpu": "vGPU",
     "orphan-domain": "the domain of server",
     "allocation": "the allocation of",
+    "orphan-disk": "the disk in the depot of server",
 }
 
 
