@@ -122,6 +122,38 @@ def test_a_foreign_vgpu_that_took_the_function_is_left_alone(tmp_path: Path) -> 
     assert [v.ours for g in host.compute.report().gpus for v in g.vgpus] == [False]
 
 
+def test_what_comes_to_stand_where_restoring_has_failed_is_not_ours(tmp_path: Path) -> None:
+    host = switched_on("vfio", tmp_path)
+    (made,) = host.compute.ensure_vgpus(call(), [spec(SERVER)])
+    host.machine.reboot()
+    host.kernel.before_write = _refusing("current_vgpu_type")
+    assert len(host.compute.restore()) == 1
+    host.kernel.before_write = lambda path, text: None
+    plant_foreign(host, made.parent, "11")
+    assert [v.ours for g in host.compute.report().gpus for v in g.vgpus] == [False]
+    host.compute.release_vgpus(call(), SERVER, [made.uuid])
+    assert standing(host) == {str(made.parent): "11"}
+
+
+def test_what_comes_to_stand_where_a_process_died_before_it_made_its_own_is_not_ours(tmp_path: Path) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(path: str, text: str) -> None:
+        raise Died
+
+    host = switched_on("vfio", tmp_path)
+    host.kernel.before_write = die
+    with pytest.raises(Died):
+        host.compute.ensure_vgpus(call(), [spec(SERVER)])
+    host.kernel.before_write = lambda path, text: None
+    (written,) = Journal(tmp_path / "agents" / "host.json").records().values()
+    after = service(host, tmp_path, FakeMdevctl())
+    plant_foreign(host, written.parent, "11")
+    after.release_vgpus(call(), SERVER, [written.uuid])
+    assert standing(host) == {str(written.parent): "11"}
+
+
 def test_a_card_that_was_full_when_it_was_looked_at_is_looked_at_again(tmp_path: Path) -> None:
     """A full card's files tell of no type; its numbers are known again once somebody has made room."""
     host = switched_on("vfio", tmp_path)

@@ -94,6 +94,19 @@ class ComputeService:
         self._salvage = Salvage(host, journal)
         #: number of the last report
         self._sequence = 0
+        with contextlib.suppress(HostError):  # then nothing is certain, and the records stay as they are
+            self._disown_unmade()
+
+    def _disown_unmade(self) -> None:
+        """A process that died after it had written down a VF's vGPU, and before it made it, has made none.
+
+        What comes to stand there is somebody else's then, though it may look the same.
+        """
+        boot_id = self._hypervisor.boot_id()
+        for record in list(self._journal.records().values()):
+            of_now = record.framework is Framework.VFIO and record.boot_id == boot_id
+            if of_now and self._frameworks[Framework.VFIO].type_id_of(record.uuid, record.parent) is None:
+                self._journal.put([msgspec.structs.replace(record, boot_id="")])
 
     # ------------------------------------------------------------------------------------------------ what is there
 
@@ -372,11 +385,15 @@ class ComputeService:
         framework = self._frameworks[record.framework]
         there = framework.type_id_of(record.uuid, record.parent)
         if there is None:
-            found = self._gpu_offering(record.gpu, {record.type})
+            found, before = self._gpu_offering(record.gpu, {record.type}), record
             record = msgspec.structs.replace(record, boot_id=self._hypervisor.boot_id())
             self._journal.put([record])  # before the device: a VF is ours only if it was written down in this boot
-            framework.create(record.uuid, record.parent, type_of(found, record.type), place_of(record))
-            there = framework.type_id_of(record.uuid, record.parent)
+            try:
+                framework.create(record.uuid, record.parent, type_of(found, record.type), place_of(record))
+            finally:
+                there = framework.type_id_of(record.uuid, record.parent)
+                if there is None:  # and whatever comes to stand there later is not ours
+                    self._journal.put([before])
         if not self._is(record, there):
             raise DeviceForeign(f"The vGPU {record.uuid} cannot stand on {record.parent} again: another one is there.")
         framework.keep(record.uuid, record.parent, record.type_id)
