@@ -21,7 +21,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
-from lamina.store import hosts, servers
+from lamina.store import hosts, images, servers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +90,11 @@ def _unstore(work: ShelveWork) -> None:
     image_contents.remove(work.plane, work.params.image_id)
 
 
+def _unstored(work: ShelveWork, tx: sa.Connection, _nothing: None) -> None:
+    """Until all is turned back, and for good where that is given up, the image is half made."""
+    images.empty(tx, work.params.image_id)
+
+
 def _remove(work: ShelveWork) -> None:
     records = on_hosts.vgpus_of(work, work.subject)
     on_hosts.remove_domain(work, "removed_from_host", work.params.host)
@@ -126,7 +131,7 @@ KIND: Kind[ControlPlane, Params] = Kind(
     steps=(
         Effect("stopped", _stop, _stopped, _start, _started),
         BROUGHT,
-        Effect("image_stored", _store, _stored, _unstore),
+        Effect("image_stored", _store, _stored, _unstore, _unstored),
         Effect("depot_cleared", disk_images.clear_depot),
         Effect("removed_from_host", _remove, irrevocable=True),
         Change("shelved", _shelved),

@@ -80,6 +80,11 @@ def _unstore(work: SnapshotWork) -> None:
     image_contents.remove(work.plane, work.params.image_id)
 
 
+def _unstored(work: SnapshotWork, tx: sa.Connection, _nothing: None) -> None:
+    """Until all is turned back, and for good where that is given up, the image is half made."""
+    images.empty(tx, work.params.image_id)
+
+
 def _end(work: SnapshotWork, tx: sa.Connection) -> list[str]:
     """Ids of the backups that are one too many."""
     servers.update(tx, work.subject, work.plane.clock.now(), task_state=None)
@@ -120,7 +125,7 @@ KIND: Kind[ControlPlane, Params] = Kind(
     params=Params,
     steps=(
         BROUGHT,
-        Effect("image_stored", _store, _stored, _unstore),
+        Effect("image_stored", _store, _stored, _unstore, _unstored),
         Effect("depot_cleared", disk_images.clear_depot),
         ENDED,
         Effect("old_removed", _remove_old, irrevocable=True),

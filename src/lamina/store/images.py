@@ -157,6 +157,11 @@ def fill(tx: sa.Connection, image: Image) -> None:
         raise NotFound(f"No image found with ID {image.id}")
 
 
+def empty(tx: sa.Connection, image_id: str) -> None:
+    """From active back to saving: its content is gone. One that is gone too, or was never whole, stays so."""
+    tx.execute(sa.update(images).where(images.c.id == image_id, images.c.status == "active").values(status="saving"))
+
+
 def delete(tx: sa.Connection, image_id: str) -> None:
     """Raises `NotFound`."""
     if not tx.execute(sa.delete(images).where(images.c.id == image_id)).rowcount:
