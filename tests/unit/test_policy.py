@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lamina.api.policy import Policy
 from lamina.api.routing import ADMIN, ANY_USER, MEMBER, READER, Context, Reply, Request, Route
-from lamina.model.errors import Forbidden
+from lamina.model.errors import BadRequest, Forbidden
 
 
 def _answer(request: Request) -> Reply:
@@ -26,7 +27,7 @@ def allowed(policy: Policy, context: Context) -> set[str]:
     passed = set()
     for check, route in ROUTES.items():
         try:
-            policy.enforce(route, context)
+            policy.enforce(route.rule, context)
         except Forbidden:
             continue
         passed.add(check)
@@ -67,9 +68,49 @@ def test_a_policy_file_lying_about_is_not_read(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.weakness(862)
 def test_a_rule_that_nobody_registered_allows_nothing() -> None:
-    stray = Route("GET", "/", _answer, "stray:rule", ANY_USER)
     with pytest.raises(Forbidden, match="stray:rule"):
-        Policy(ROUTES.values()).enforce(stray, caller("admin"))
+        Policy(ROUTES.values()).enforce("stray:rule", caller("admin"))
+
+
+def test_a_file_may_say_who_an_administrator_is(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text('context_is_admin: "role:admin and project_id:ops"\nthing:1: "rule:trusted"\ntrusted: "role:friend"\n')
+    policy = Policy(ROUTES.values(), file)
+    assert allowed(policy, caller("admin")) == {ANY_USER}
+    assert allowed(policy, caller("friend")) == {ANY_USER, MEMBER}
+
+
+@pytest.mark.weakness(693)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("thing:9: role:admin", "nothing asks for the rule 'thing:9'"),
+        ("thing:0: role;admin", "cannot be understood"),
+        ("thing:0: role:admin and", "cannot be understood"),
+        ("thing:0: rule:nowhere", "refers to one that there is not"),
+        ("thing:0: rule:thing:0", "or to itself"),
+        ("- thing:0", "is not made of lines like"),
+        ("thing:0: [a]", "is not made of lines like"),
+        ("{", "is no YAML"),
+    ],
+)
+def test_a_file_that_does_not_say_what_its_author_means_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    with pytest.raises(BadRequest, match=re.escape(why)):
+        Policy(ROUTES.values(), file)
+    with pytest.raises(BadRequest, match="cannot be read"):
+        Policy(ROUTES.values(), tmp_path / "nowhere.yaml")
+
+
+def test_further_rules_that_a_handler_asks_have_defaults_too() -> None:
+    route = Route("GET", "/", _answer, "a:b", READER, asks={"a:c": ADMIN})
+    policy = Policy([route])
+    policy.enforce("a:c", caller("admin"))
+    with pytest.raises(Forbidden):
+        policy.enforce("a:c", caller("reader"))
+    with pytest.raises(ValueError, match="two defaults"):
+        Policy([route, Route("POST", "/", _answer, "a:c", READER)])
 
 
 def test_one_rule_has_one_default() -> None:

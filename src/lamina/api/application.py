@@ -29,8 +29,9 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from lamina.api.authentication import by_token
+from lamina.api.keystone import TokensOfKeystone
 from lamina.api.policy import Policy
-from lamina.api.routing import Context, Handler, Microversions, ParkingHandler, Reply, Request, Room, Route, Shown, Version
+from lamina.api.routing import Authenticate, Context, Handler, Microversions, ParkingHandler, Reply, Request, Room, Route, Shown, Version
 from lamina.model import ids
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge
 from lamina.operations.control_plane import ControlPlane
@@ -57,9 +58,14 @@ class MethodNotAllowed(LaminaError):
 
 
 def application(plane: ControlPlane, rooms: Iterable[Room]) -> House:
-    """Mount the rooms. Raises ValueError when a route has no rule: nothing is served that policy cannot name."""
-    rooms = tuple(rooms)
-    served = _Served(plane, Policy(route for room in rooms for route in room.routes), anyio.CapacityLimiter(WORKERS))
+    """Mount the rooms. Raises ValueError when a route has no rule: nothing is served that policy cannot name.
+
+    Raises `BadRequest` for a policy file that cannot be taken as it is.
+    """
+    rooms, settings = tuple(rooms), plane.settings
+    policy = Policy((route for room in rooms for route in room.routes), settings.policy_file)
+    tokens = by_token if settings.keystone is None else TokensOfKeystone(settings.keystone)
+    served = _Served(plane, policy, tokens, anyio.CapacityLimiter(WORKERS))
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
     return House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
 
@@ -98,6 +104,8 @@ class _Served:
 
     plane: ControlPlane
     policy: Policy
+    #: whose a token is, in rooms that do not know otherwise
+    tokens: Authenticate
     workers: anyio.CapacityLimiter
 
     async def in_thread(self, function: Callable[..., T], *values: object) -> T:
@@ -185,14 +193,15 @@ def _admitted(
     else:
         # a path that does not exist is told to holders of a token only, so that nobody maps the API from outside
         shown = Shown(http.headers.get("x-auth-token"), http.scope.get(CERTIFICATE))
-        context = (room.authenticate or by_token)(served.plane, shown, request_id)
+        context = (room.authenticate or served.tokens)(served.plane, shown, request_id)
         if route is None:
             raise NotFound("The resource could not be found.")
-        served.policy.enforce(route, context)
+        served.policy.enforce(route.rule, context)
     query = tuple(http.query_params.multi_items())
     if any("\0" in word for pair in (*http.path_params.items(), *query) for word in pair):
         raise BadRequest("The address has a NUL character in it; no name or id has one.")
     request = Request(
+        enforce=partial(_enforce, served.policy, route, context),
         plane=served.plane,
         context=context,
         method=method,
@@ -205,6 +214,13 @@ def _admitted(
     if route is not None and route.admit is not None:
         route.admit(request)
     return request
+
+
+def _enforce(policy: Policy, route: Route, context: Context, rule: str) -> None:
+    """A handler asks the rules that its route names and no others: every rule has a default and is in `lamina policy`."""
+    if rule not in route.asks:
+        raise LookupError(f"{route.method} {route.path} does not name the rule {rule} among those that it asks")
+    policy.enforce(rule, context)
 
 
 async def _gone(http: HttpRequest) -> None:

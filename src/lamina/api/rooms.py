@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamina.api import compute, fleet, identity, image, network, placement
 from lamina.api.routing import Reply, Request, Room, Route, Version
 from lamina.model.errors import LaminaError
+from lamina.model.settings import Settings
 
 
 def health(request: Request) -> Reply:
@@ -16,8 +17,9 @@ def health(request: Request) -> Reply:
 
 def index(request: Request) -> Reply:
     """Where each API is."""
-    url = request.plane.settings.public_url
-    return Reply(200, {"apis": {room.name: url + room.prefix for room in ROOMS if room.prefix and not room.name.endswith("-versions")}})
+    settings = request.plane.settings
+    rooms = (room for room in rooms_of(settings) if room.prefix and not room.name.endswith("-versions"))
+    return Reply(200, {"apis": {room.name: settings.public_url + room.prefix for room in rooms}})
 
 
 def fault(error: LaminaError, request_id: str, _version: Version) -> Reply:
@@ -47,3 +49,8 @@ ROOMS: tuple[Room, ...] = (
     fleet.ROOM,
     DOOR,
 )
+
+
+def rooms_of(settings: Settings) -> tuple[Room, ...]:
+    """The rooms that are served: where a real Keystone knows the users, there is no other Identity API beside it."""
+    return ROOMS if settings.keystone is None else tuple(room for room in ROOMS if room not in (identity.ROOM, identity.VERSIONS))

@@ -24,12 +24,20 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 #: check strings in oslo.policy's language; whose object it is, the queries decide by the project of the context
-ADMIN = "role:admin"
+ADMIN = "rule:context_is_admin"
 #: for an API that has no use for tokens of the whole system
-PROJECT_ADMIN = "role:admin and not system_scope:all"
-MEMBER = "role:member or role:admin"
-READER = "role:reader or role:member or role:admin"
+PROJECT_ADMIN = "rule:context_is_admin and not system_scope:all"
+MANAGER = "rule:project_manager_or_admin"
+MEMBER = "rule:project_member_or_admin"
+READER = "rule:project_reader_or_admin"
 ANY_USER = "@"
+#: what the checks refer to, by Nova's names (nova/policies/base.py), so that a policy file for Nova is understood
+PERSONAS: Mapping[str, str] = {
+    "context_is_admin": "role:admin",
+    "project_manager_or_admin": "role:manager or rule:context_is_admin",
+    "project_member_or_admin": "role:member or rule:context_is_admin",
+    "project_reader_or_admin": "role:reader or role:member or rule:context_is_admin",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -87,6 +95,10 @@ class Context:
         return "admin" in self.roles
 
 
+def _must_not_ask(rule: str) -> None:
+    raise LookupError(f"the route does not name the rule {rule} among those that it asks")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """One request, read whole. ``path`` has the route's parameters, decoded."""
@@ -102,6 +114,8 @@ class Request:
     body: bytes = b""
     #: the spooled body of a route with ``upload``; deleted after the handler unless it moved it
     upload: Path | None = None
+    #: raises `Forbidden` where a rule of those that the route's handler asks says no
+    enforce: Callable[[str], None] = _must_not_ask
     #: in a handler that parks: returns when the client has hung up
     gone: Callable[[], Awaitable[None]] | None = None
 
@@ -146,6 +160,8 @@ class Route:
     handler: Handler | ParkingHandler
     rule: str
     check: str = READER
+    #: further rules with their defaults, which the handler asks where it knows what is wanted
+    asks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: first and last microversion that has it
     since: Version | None = None
     until: Version | None = None

@@ -10,6 +10,7 @@ from lamina.cli import logs
 from lamina.cli.clearing import orphan_grace_option
 from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
+from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 from lamina.cli.up import ADVERTISE
@@ -27,6 +28,8 @@ SHARED = "What several of them have in common beside the database (--database): 
 @click.option("--public-url", metavar="URL", help="What clients are told to use: a load balancer, say.  [default: where it listens]")
 @click.option("--shared", type=click.Path(path_type=Path), metavar="DIR", help=SHARED)
 @policy_option
+@keystone_option
+@policy_file_option
 @orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -40,10 +43,13 @@ def command(
     public_url: str | None,
     shared: Path | None,
     policy: str,
+    keystone: Path | None,
+    policy_file: Path | None,
     orphan_grace: float,
     service_down: float,
     log_level: str,
 ) -> None:
+    from lamina.cli.identity_options import read_keystone
     from lamina.cli.serving import Agents, serve
 
     logs.configure(log_level)
@@ -57,6 +63,8 @@ def command(
         public_url=public_url,
         shared=shared,
         policy=policy,
+        keystone=read_keystone(keystone) if keystone is not None else None,
+        policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lamina.api import agents
 from lamina.api.application import CERTIFICATE, application
-from lamina.api.rooms import ROOMS
+from lamina.api.rooms import rooms_of
 from lamina.hosts import authority
 from lamina.model.errors import BadRequest, Unavailable
 from lamina.operations import enrolment
@@ -103,7 +103,7 @@ _SWITCH = 0.0005
 def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None]) -> None:
     """Serve every API until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered."""
     sys.setswitchinterval(_SWITCH)
-    server = _Server(_config(plane, ROOMS), lambda: ready(plane.settings.public_url))
+    server = _Server(_config(plane, rooms_of(plane.settings)), lambda: ready(plane.settings.public_url))
     server.run(sockets=[door])
     if not server.started:
         raise Unavailable("The server could not be started; its log tells more.")

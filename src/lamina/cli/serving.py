@@ -23,7 +23,7 @@ from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
 from lamina.model.errors import BadRequest
 from lamina.model.policies import PolicyName
-from lamina.model.settings import Settings
+from lamina.model.settings import Keystone, Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.image_contents import sweep
@@ -94,6 +94,8 @@ def serve(
     public_url: str | None = None,
     shared: Path | None = None,
     policy: str,
+    keystone: Keystone | None = None,
+    policy_file: Path | None = None,
     orphan_grace: float,
     service_down: float,
     ready: Callable[[str], None],
@@ -121,13 +123,16 @@ def serve(
             orphan_grace=orphan_grace,
             service_down=service_down,
             policy=PolicyName(policy),
+            keystone=keystone,
+            policy_file=policy_file,
         )
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))
         clock = SystemClock()
         db = stack.enter_context(contextlib.closing(open_database(database, state)))
         schema.upgrade(db)
-        write_clouds(settings, first_start(db, settings.common, clock))
+        if keystone is None:
+            write_clouds(settings, first_start(db, settings.common, clock))
         plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS, alone=db.is_sqlite)
         if hosts is not None:
             hosts.join(plane)

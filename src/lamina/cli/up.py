@@ -10,6 +10,7 @@ from lamina.cli import logs
 from lamina.cli.clearing import orphan_grace_option
 from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
+from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 
@@ -27,6 +28,8 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @confirm_after_option
 @database_option
 @policy_option
+@keystone_option
+@policy_file_option
 @orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -40,11 +43,14 @@ def command(
     confirm_after: float | None,
     database: str | None,
     policy: str,
+    keystone: Path | None,
+    policy_file: Path | None,
     orphan_grace: float,
     service_down: float,
     log_level: str,
 ) -> None:
     from lamina.cli.fleet_option import load_fleet
+    from lamina.cli.identity_options import read_keystone
     from lamina.cli.serving import Agents, Fleet, ThisMachine, serve
     from lamina.model.errors import BadRequest
 
@@ -59,6 +65,8 @@ def command(
         confirm_after=confirm_after,
         database=database,
         policy=policy,
+        keystone=read_keystone(keystone) if keystone is not None else None,
+        policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
         ready=lambda url: click.echo(f"ready {url}"),

@@ -26,6 +26,12 @@ def write_private(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def is_private(path: Path) -> bool:
+    """Whether nobody but its owner, who runs this or is root, may read or write the file. Raises OSError."""
+    found = path.stat()
+    return not found.st_mode & 0o077 and found.st_uid in (0, os.geteuid())
+
+
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process is in such a block for this lock file; the kernel lets go of it however a process ends.

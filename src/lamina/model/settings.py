@@ -9,6 +9,21 @@ from lamina.model.policies import PolicyName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Keystone:
+    """A real Keystone that knows all users, and whom Lamina is for it: a user who may validate tokens (the role ``service``)."""
+
+    #: with its version, without a trailing slash: https://keystone.example.org/v3
+    auth_url: str
+    username: str
+    password: str = dataclasses.field(repr=False)
+    project_name: str = "service"
+    user_domain_name: str = "Default"
+    project_domain_name: str = "Default"
+    #: who is trusted to have certified it, instead of those whom the system trusts
+    ca_file: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """How this process runs. Times are in seconds."""
 
@@ -20,6 +35,10 @@ class Settings:
     #: where hosts of other machines dial in, or None where they cannot
     agents_url: str | None = None
     region: str = "RegionOne"
+    #: who says whose a token is; None for Lamina itself
+    keystone: Keystone | None = None
+    #: rules of oslo.policy that replace the defaults
+    policy_file: Path | None = None
     #: how long a token is good for
     token_life: float = 3600.0
     #: how many failed logins in a row lock a user out, and for how long after the last one

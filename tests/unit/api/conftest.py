@@ -95,13 +95,23 @@ def headers(cloud: ControlPlane) -> Callable[..., dict[str, str]]:
 
 @pytest.fixture
 def stranger(cloud: ControlPlane, role_ids: dict[str, str]) -> Callable[..., str]:
-    """``stranger("eve")``: a new user with a new project of the same name and one role there (member); answers the project's id."""
+    """``stranger("eve")``: a new user with a new project of the same name, or in the one named, and one role there (member); answers
+    the project's id.
+    """
 
-    def made(name: str, role: str = "member") -> str:
-        project = store.Project(store.new_id(), name, "", True)
+    def made(name: str, role: str = "member", project: str | None = None) -> str:
+        if project is not None:
+            return joined(name, role, project)
+        project_id = store.new_id()
+        with cloud.db.write() as tx:
+            store.add_project(tx, store.Project(project_id, name, "", True))
+        return joined(name, role, name)
+
+    def joined(name: str, role: str, to: str) -> str:
+        with cloud.db.read() as tx:
+            (project,) = store.list_projects(tx, name=to)
         user = store.User(store.new_id(), name, "", None, True, project.id)
         with cloud.db.write() as tx:
-            store.add_project(tx, project)
             store.add_user(tx, user, None)
             store.assign(tx, user.id, role_ids[role], project.id)
         return project.id

@@ -20,9 +20,9 @@ from lamina.api.compute import (
 from lamina.api.compute.answers import read
 from lamina.api.compute.server_requests import find_flavor, must_be_manual_or_auto
 from lamina.api.compute.servers import caller_of, find, must_be_unlocked
-from lamina.api.routing import MEMBER, Reply, Request, Route, Version
+from lamina.api.routing import ADMIN, MANAGER, MEMBER, Reply, Request, Route, Version
 from lamina.model import decoding
-from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
+from lamina.model.errors import BadRequest, NotFound, NotImplementedHere
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import Server, VmState
 from lamina.operations import confirm, delete, pause, power, rescue, reset_state, resize, revert, shelve, suspend
@@ -34,6 +34,8 @@ from lamina.store import servers as store
 LOCKED_REASON = Version(2, 73)
 NAMED_HOST = Version(2, 56)
 OWNER, ADMINISTRATOR = "owner", "admin"
+_UNLOCK_OVERRIDE = "os_compute_api:os-lock-server:unlock:unlock_override"
+_TO_HOST = "os_compute_api:os-migrate-server:migrate:host"
 
 
 class Resize(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,6 +103,7 @@ def _migrate(request: Request, server: Server, value: Any) -> Reply:
     if wanted.host is not None:
         if request.version < NAMED_HOST:
             raise BadRequest(f"migrate.host: a host can be named from version {NAMED_HOST} on")
+        request.enforce(_TO_HOST)
         with request.plane.db.read() as tx:
             if hosts.find_host(tx, wanted.host) is None:
                 raise BadRequest(f"migrate.host: Compute host {wanted.host[:80]} could not be found.")
@@ -155,8 +158,8 @@ def _lock(request: Request, server: Server, value: Any) -> Reply:
 
 def _unlock(request: Request, server: Server, value: Any) -> Reply:
     _nothing(value, "unlock")
-    if server.locked_by == ADMINISTRATOR and not request.context.is_admin:
-        raise Forbidden("Policy doesn't allow os_compute_api:os-lock-server:unlock:unlock_override to be performed.")
+    if server.locked_by == ADMINISTRATOR:
+        request.enforce(_UNLOCK_OVERRIDE)
     with request.plane.db.write() as tx:
         store.update(tx, server.id, request.plane.clock.now(), locked=False, locked_by=None, locked_reason=None)
     return Reply(202)
@@ -176,44 +179,50 @@ def _force_delete(request: Request, server: Server, value: Any) -> Reply:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerAction:
-    """``admin_rule`` is Nova's name of the rule that keeps it to administrators; ``locked`` allowed on a locked server too."""
+    """``rule`` and ``check`` are Nova's name of its rule and the default; ``locked``: allowed on a locked server too."""
 
     act: Callable[[Request, Server, Any], Reply]
-    admin_rule: str | None = None
+    rule: str
+    check: str = MEMBER
     locked: bool = False
 
 
 ACTIONS: dict[str, ServerAction] = {
-    "resize": ServerAction(_resize),
-    "confirmResize": ServerAction(_confirm),
-    "revertResize": ServerAction(_revert),
-    "migrate": ServerAction(_migrate, admin_rule="os_compute_api:os-migrate-server:migrate"),
+    "resize": ServerAction(_resize, "os_compute_api:servers:resize"),
+    "confirmResize": ServerAction(_confirm, "os_compute_api:servers:confirm_resize"),
+    "revertResize": ServerAction(_revert, "os_compute_api:servers:revert_resize"),
+    "migrate": ServerAction(_migrate, "os_compute_api:os-migrate-server:migrate", MANAGER),
     "os-migrateLive": ServerAction(
-        server_live_migrations.live_migrate, admin_rule="os_compute_api:os-migrate-server:migrate_live"
+        server_live_migrations.live_migrate, "os_compute_api:os-migrate-server:migrate_live", MANAGER
     ),
-    "evacuate": ServerAction(server_evacuations.evacuate, admin_rule="os_compute_api:os-evacuate"),
-    "os-start": ServerAction(_power(PowerAction.ON, "os-start")),
-    "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop")),
-    "pause": ServerAction(_begins(pause.pause, "pause")),
-    "reboot": ServerAction(_reboot),
-    "rebuild": ServerAction(server_rebuilds.rebuild),
-    "rescue": ServerAction(server_rescues.rescue),
-    "unrescue": ServerAction(_begins(rescue.unrescue, "unrescue")),
-    "resume": ServerAction(_begins(suspend.resume, "resume")),
-    "createImage": ServerAction(server_images.create_image),
-    "createBackup": ServerAction(server_images.create_backup),
-    "shelve": ServerAction(_begins(shelve.request, "shelve")),
-    "shelveOffload": ServerAction(server_shelving.offload, admin_rule="os_compute_api:os-shelve:shelve_offload"),
-    "unshelve": ServerAction(server_shelving.unshelve),
-    "suspend": ServerAction(_begins(suspend.suspend, "suspend")),
-    "unpause": ServerAction(_begins(pause.unpause, "unpause")),
-    "lock": ServerAction(_lock, locked=True),
-    "unlock": ServerAction(_unlock, locked=True),
-    "forceDelete": ServerAction(_force_delete),
-    "os-resetState": ServerAction(_reset_state, admin_rule="os_compute_api:os-admin-actions:reset_state", locked=True),
-    "os-getConsoleOutput": ServerAction(server_consoles.output, locked=True),
-    **{name: ServerAction(server_consoles.of_old(name), locked=True) for name in server_consoles.PROTOCOL_OF_ACTION},
+    "evacuate": ServerAction(server_evacuations.evacuate, "os_compute_api:os-evacuate", ADMIN),
+    "os-start": ServerAction(_power(PowerAction.ON, "os-start"), "os_compute_api:servers:start"),
+    "os-stop": ServerAction(_power(PowerAction.OFF, "os-stop"), "os_compute_api:servers:stop"),
+    "pause": ServerAction(_begins(pause.pause, "pause"), "os_compute_api:os-pause-server:pause"),
+    "unpause": ServerAction(_begins(pause.unpause, "unpause"), "os_compute_api:os-pause-server:unpause"),
+    "reboot": ServerAction(_reboot, "os_compute_api:servers:reboot"),
+    "rebuild": ServerAction(server_rebuilds.rebuild, "os_compute_api:servers:rebuild"),
+    "rescue": ServerAction(server_rescues.rescue, "os_compute_api:os-rescue"),
+    "unrescue": ServerAction(_begins(rescue.unrescue, "unrescue"), "os_compute_api:os-unrescue"),
+    "suspend": ServerAction(_begins(suspend.suspend, "suspend"), "os_compute_api:os-suspend-server:suspend"),
+    "resume": ServerAction(_begins(suspend.resume, "resume"), "os_compute_api:os-suspend-server:resume"),
+    "createImage": ServerAction(server_images.create_image, "os_compute_api:servers:create_image"),
+    "createBackup": ServerAction(server_images.create_backup, "os_compute_api:os-create-backup"),
+    "shelve": ServerAction(_begins(shelve.request, "shelve"), "os_compute_api:os-shelve:shelve"),
+    "shelveOffload": ServerAction(server_shelving.offload, "os_compute_api:os-shelve:shelve_offload", ADMIN),
+    "unshelve": ServerAction(server_shelving.unshelve, "os_compute_api:os-shelve:unshelve"),
+    "lock": ServerAction(_lock, "os_compute_api:os-lock-server:lock", locked=True),
+    "unlock": ServerAction(_unlock, "os_compute_api:os-lock-server:unlock", locked=True),
+    "forceDelete": ServerAction(_force_delete, "os_compute_api:os-deferred-delete:force"),
+    "os-resetState": ServerAction(_reset_state, "os_compute_api:os-admin-actions:reset_state", ADMIN, locked=True),
+    "os-getConsoleOutput": ServerAction(server_consoles.output, "os_compute_api:os-console-output", locked=True),
+    **{
+        name: ServerAction(server_consoles.of_old(name), "os_compute_api:os-remote-consoles", locked=True)
+        for name in server_consoles.PROTOCOL_OF_ACTION
+    },
 }
+#: rules that are asked for what stands within some actions
+_WITHIN = dict.fromkeys((_UNLOCK_OVERRIDE, _TO_HOST, server_live_migrations.TO_HOST, server_shelving.TO_HOST), ADMIN)
 #: documented, and not done here
 NOT_HERE = frozenset(
     {"addFixedIp", "addFloatingIp", "addSecurityGroup", "changePassword"}
@@ -235,11 +244,11 @@ def act(request: Request) -> Reply:
     action = ACTIONS.get(name)
     if action is None:
         raise BadRequest(f"There is no such action: {name[:80]}")
-    if action.admin_rule is not None and not request.context.is_admin:
-        raise Forbidden(f"Policy doesn't allow {action.admin_rule} to be performed.")
+    request.enforce(action.rule)
     if not action.locked:
         must_be_unlocked(request, server)
     return action.act(request, server, value)
 
 
-ROUTES = (Route("POST", "/servers/{server}/action", act, "os_compute_api:servers:action", MEMBER),)
+_ASKS = {action.rule: action.check for action in ACTIONS.values()} | _WITHIN
+ROUTES = (Route("POST", "/servers/{server}/action", act, "os_compute_api:servers:action", MEMBER, asks=_ASKS),)

@@ -18,6 +18,8 @@ from lamina.store import hosts
 
 #: block migration may be left to the server, and over-commitment of disks is no longer asked about
 AUTO = Version(2, 25)
+#: the rule for naming a host
+TO_HOST = "os_compute_api:os-migrate-server:migrate_live:host"
 #: a host may be named without the scheduler's consent, and no longer
 FORCE, NO_FORCE = Version(2, 30), Version(2, 68)
 
@@ -46,6 +48,7 @@ def live_migrate(request: Request, server: Server, value: Any) -> Reply:
             raise BadRequest("os-migrateLive.force: only a host that is named can be forced")
     _must_carry_disks(request, body.block_migration)
     if body.host is not None:
+        request.enforce(TO_HOST)
         with request.plane.db.read() as tx:
             if hosts.find_host(tx, body.host) is None:
                 raise BadRequest(f"os-migrateLive.host: Compute host {body.host[:80]} could not be found.")

@@ -10,11 +10,13 @@ from msgspec import UNSET, UnsetType
 from lamina.api.compute.servers import caller_of
 from lamina.api.routing import Reply, Request, Version
 from lamina.model import decoding
-from lamina.model.errors import BadRequest, Forbidden, InvalidState
+from lamina.model.errors import BadRequest, InvalidState
 from lamina.model.servers import Server
 from lamina.operations import unshelve as operation
 from lamina.store import hosts
 
+#: the rule for naming a host
+TO_HOST = "os_compute_api:os-shelve:unshelve_to_host"
 #: from when on a zone can be named, and a host, or any zone
 NAMED_ZONE, NAMED_HOST = Version(2, 77), Version(2, 91)
 
@@ -35,8 +37,7 @@ def unshelve(request: Request, server: Server, value: Any) -> Reply:
         host = body.host
         if request.version < NAMED_HOST:
             raise BadRequest(f"unshelve.host: a host can be named from version {NAMED_HOST} on")
-        if not request.context.is_admin:
-            raise Forbidden("Policy doesn't allow os_compute_api:os-shelve:unshelve_to_host to be performed.")
+        request.enforce(TO_HOST)
         with request.plane.db.read() as tx:
             if hosts.find_host(tx, host) is None:
                 raise BadRequest(f"unshelve.host: Compute host {host[:80]} could not be found.")
