@@ -104,7 +104,17 @@ down:
 	fi
 	rm -f "$$state/up.pid"
 
-test: $(VENV)/.dev
+# a real Keystone stands apart too
+KEYSTONE := .keystone
+
+$(KEYSTONE)/.installed: tests/scenario/keystone-requirements.txt
+	@echo "Installing OpenStack Keystone into $(KEYSTONE)."
+	rm -rf $(KEYSTONE)
+	$(PYTHON) -m venv $(KEYSTONE)
+	$(KEYSTONE)/bin/python -m pip install -qq --disable-pip-version-check -r tests/scenario/keystone-requirements.txt
+	touch $@
+
+test: $(VENV)/.dev $(KEYSTONE)/.installed
 	@$(BIN)/pytest -n 2
 
 kills: $(VENV)/.dev

@@ -25,6 +25,7 @@ from lamina.agent.simulated.nvidia_smi import NvidiaSmi
 from lamina.model.clock import Clock
 from lamina.model.errors import HostUnreachable, LaminaError
 from tests.faults.simulator.trouble import AgentDied, Trouble
+from tests.faults.world import Killed
 
 
 class MemoryMachine(Machine):
@@ -116,7 +117,14 @@ class Site:
         self.begin()
 
     def begin(self) -> None:
-        """A new compute service on what is there."""
+        """A new compute service on what is there; one that dies at its start is started again."""
+        while True:
+            try:
+                return self._begin()
+            except AgentDied:
+                continue
+
+    def _begin(self) -> None:
         self.life += 1
         self.dead = False
         self.file = self.file.reopened()
@@ -192,7 +200,9 @@ class Line:
             self.site.begin()
         try:
             return getattr(self.site.compute, method)(*given)
-        except AgentDied:
+        except AgentDied as died:
+            if died.of_the_whole_process():
+                raise Killed from None
             self.site.begin()
             raise HostUnreachable(f"The agent on host {self.site.name} began anew while the call was with it.") from None
 

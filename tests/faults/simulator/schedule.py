@@ -129,7 +129,7 @@ def run(stage: Stage, seed: int, events: Iterable[Event] | None = None, kinds: I
             promises.at_rest(scene)
         except AssertionError as error:
             violation = str(error) or "a promise without words"
-        except Exception as error:
+        except (Exception, AgentDied, Killed) as error:
             violation = f"{type(error).__name__}: {error}"
     ended: dict[str, int] = {}
     for kind, state, count in stage.ask("SELECT kind, state, COUNT(*) FROM sagas GROUP BY kind, state"):
@@ -165,10 +165,13 @@ def guarded(scene: Scene, event: Event) -> None:
 
 
 def begin_again(scene: Scene, *, alone: bool) -> None:
-    try:
-        scene.begin(alone=alone)
-    except Killed:
-        scene.begin(alone=alone)
+    """A process that dies at its start is started again."""
+    while True:
+        try:
+            scene.begin(alone=alone)
+        except Killed:
+            continue
+        return
 
 
 def come_to_rest(scene: Scene) -> None:

@@ -6,9 +6,18 @@ import collections
 import dataclasses
 from collections.abc import Callable
 
+from tests.faults.world import Killed
+
 
 class AgentDied(BaseException):
     """A host's compute service died here. Not an Exception, so that nothing in Lamina can catch it."""
+
+    def of_the_whole_process(self) -> bool:
+        """Whether it died with its control plane, and had this happen to it while the stack of that death was unwound."""
+        cause = self.__context__
+        while cause is not None and not isinstance(cause, Killed):
+            cause = cause.__context__
+        return cause is not None
 
 
 @dataclasses.dataclass
