@@ -31,9 +31,22 @@ from starlette.types import Receive, Scope, Send
 from lamina.api.authentication import by_token
 from lamina.api.keystone import TokensOfKeystone
 from lamina.api.policy import Policy
-from lamina.api.routing import Authenticate, Context, Handler, Microversions, ParkingHandler, Reply, Request, Room, Route, Shown, Version
+from lamina.api.routing import (
+    Authenticate,
+    Context,
+    Handler,
+    Microversions,
+    ParkingHandler,
+    Reply,
+    Request,
+    Room,
+    Route,
+    Shown,
+    Version,
+    whole_seconds,
+)
 from lamina.model import ids
-from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge
+from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests
 from lamina.operations.control_plane import ControlPlane
 
 T = TypeVar("T")
@@ -138,6 +151,8 @@ class _Endpoint:
             if isinstance(error, MethodNotAllowed):
                 allowed = ", ".join(sorted({c.method for c in self.choices}))
                 reply = dataclasses.replace(reply, headers={**reply.headers, "Allow": allowed})
+            if isinstance(error, TooManyRequests):
+                reply = dataclasses.replace(reply, headers={**reply.headers, "Retry-After": str(whole_seconds(error))})
         except ClientDisconnect:
             reply = Reply(400)
         except Exception:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import msgspec
 import structlog
 
 from lamina.model import decoding
-from lamina.model.errors import BadRequest, LaminaError
+from lamina.model.errors import BadRequest, LaminaError, TooManyRequests
 from lamina.operations.control_plane import ControlPlane
 
 T = TypeVar("T")
@@ -144,6 +145,11 @@ class Reply:
     body: Any = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     file: Path | None = None
+
+
+def whole_seconds(error: TooManyRequests) -> int:
+    """When asking again is worth it, as the header ``Retry-After`` has it (RFC 9110, 10.2.3)."""
+    return max(1, math.ceil(error.retry_after))
 
 
 Handler = Callable[[Request], Reply]

@@ -20,6 +20,7 @@
     │   └── InvalidState            409  a server in the wrong vm_state or task_state
     ├── TooLarge                    413  a body over its limit
     ├── UnsupportedMedia            415  a body of another type than the call takes
+    ├── TooManyRequests             429  asked too often; says after how many seconds it is worth asking again
     ├── NoValidHost                 400  no host can take the server; carries every filter's reason
     ├── NotImplementedHere          501  a documented call that Lamina does not answer
     ├── Unavailable                 503  what answers this is not there now
@@ -127,6 +128,18 @@ class TooLarge(LaminaError):
 class UnsupportedMedia(LaminaError):
     code = "lamina.unsupported_media"
     status = 415
+
+
+class TooManyRequests(LaminaError):
+    """Asked too often. ``retry_after`` is in how many seconds asking again is worth it, more than none."""
+
+    code = "lamina.too_many_requests"
+    status = 429
+    retry_after: float = 1.0
+
+    def __init__(self, message: str, retry_after: float = 1.0, **context: Any) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, **context)
 
 
 class NoValidHost(LaminaError):

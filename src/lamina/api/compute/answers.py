@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from lamina.api.routing import Microversions, Reply, Request, Version
-from lamina.model.errors import BadRequest, LaminaError
+from lamina.api.routing import Microversions, Reply, Request, Version, whole_seconds
+from lamina.model.errors import BadRequest, LaminaError, TooManyRequests
 
 T = TypeVar("T")
 
@@ -36,14 +36,18 @@ _FAULTS = {
     409: "conflictingRequest",
     413: "overLimit",
     415: "badMediaType",
+    429: "overLimit",
     501: "notImplemented",
     503: "serviceUnavailable",
 }
 
 
 def fault(error: LaminaError, _request_id: str, _version: Version) -> Reply:
-    """``{"itemNotFound": {"code": 404, "message": …}}``"""
-    return Reply(error.status, {_FAULTS.get(error.status, "computeFault"): {"code": error.status, "message": error.message}})
+    """``{"itemNotFound": {"code": 404, "message": …}}``; with ``retryAfter``, text as Nova has it, where it is worth asking again."""
+    told: dict[str, int | str] = {"code": error.status, "message": error.message}
+    if isinstance(error, TooManyRequests):
+        told["retryAfter"] = str(whole_seconds(error))
+    return Reply(error.status, {_FAULTS.get(error.status, "computeFault"): told})
 
 
 def read(request: Request, model: type[T]) -> T:
