@@ -163,13 +163,14 @@ def test_a_write_reaches_the_file(tmp_path: Path) -> None:
 
 def test_a_write_makes_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        LocalSysfs(tmp_path).write("/create", "text")
+        LocalSysfs(tmp_path).write("/sys/create", "text")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_the_kernel_refuses_keeps_its_errno() -> None:
+def test_a_write_that_the_kernel_refuses_keeps_its_errno(tmp_path: Path) -> None:
+    (tmp_path / "sys").symlink_to("/dev")
     with pytest.raises(OSError, match="No space left") as caught:
-        LocalSysfs().write("/dev/full", "text")
+        LocalSysfs(tmp_path).write("/sys/full", "text")
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -35,9 +35,14 @@ def modules() -> tuple[Module, ...]:
 def nodes(kind: type[Node]) -> Iterator[tuple[Module, Node]]:
     """Every node of a kind, with the module it is in."""
     for module in modules():
-        for node in ast.walk(module.tree):
+        for node in _walked(module.tree):
             if isinstance(node, kind):
                 yield module, node
+
+
+@functools.cache
+def _walked(tree: ast.Module) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree))
 
 
 def calls(*names: str) -> Iterator[tuple[Module, ast.Call]]:

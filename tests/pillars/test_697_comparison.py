@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lamina.api.compute.answers import as_bool
@@ -109,7 +109,6 @@ def _nearly(draw: st.DrawFn, grammar: str) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100)
 @given(data=st.data())
 @pytest.mark.weakness(185)
 def test_exactly_the_grammar_is_taken_and_what_is_taken_has_one_form(kind: str, data: st.DataObject) -> None:

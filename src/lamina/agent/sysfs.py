@@ -45,20 +45,31 @@ def join(*parts: str) -> str:
 
 
 class LocalSysfs:
-    """The kernel's own files. `root` is there for tests on a prepared tree."""
+    """The kernel's own files. `root` is there for tests on a prepared tree.
+
+    The kernel's links lead from one place of sysfs to another and are followed; one that leads anywhere else is refused
+    with EACCES, and for reading and writing the last component is never a link any more.
+    """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
+        self._below = Path(os.path.realpath(root / "sys"))
 
     def _at(self, path: str) -> Path:
-        return self._root / path.removeprefix("/")
+        """Where the path leads. Raises OSError where that is not below ``/sys``."""
+        at = Path(os.path.realpath(self._root / path.removeprefix("/")))
+        if not at.is_relative_to(self._below):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return at
 
     def read(self, path: str) -> str:
-        return self._at(path).read_text(encoding="utf-8", errors="replace")
+        handle = os.open(self._at(path), os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, encoding="utf-8", errors="replace") as file:
+            return file.read()
 
     def write(self, path: str, text: str) -> None:
         content = text.encode()
-        handle = os.open(self._at(path), os.O_WRONLY)
+        handle = os.open(self._at(path), os.O_WRONLY | os.O_NOFOLLOW)
         try:
             if os.write(handle, content) != len(content):
                 raise OSError(errno.EIO, "short write", path)
@@ -69,7 +80,11 @@ class LocalSysfs:
         return sorted(entry.name for entry in self._at(path).iterdir())
 
     def exists(self, path: str) -> bool:
-        return self._at(path).exists()
+        try:
+            return self._at(path).exists()
+        except PermissionError:
+            return False
 
     def link(self, path: str) -> str:
-        return self._at(path).readlink().name
+        folder, _, name = path.rpartition("/")
+        return (self._at(folder) / name).readlink().name
