@@ -45,6 +45,7 @@ from lamina.api.routing import (
     Version,
     whole_seconds,
 )
+from lamina.api.security_headers import with_headers
 from lamina.model import ids
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests
 from lamina.operations.control_plane import ControlPlane
@@ -102,6 +103,7 @@ class House:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")  # there is none in the events of a server's life
+        send = with_headers(scope, send)
         for prefix, router in self.rooms:
             if path == prefix or path.startswith(prefix + "/"):
                 await router(scope, receive, send)
