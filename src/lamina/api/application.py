@@ -1,8 +1,8 @@
 """The one ASGI application: rooms mounted under their paths, each request authenticated, authorised, answered.
 
 What happens to a request, in this order: the room's microversion is negotiated, the route is found, the token is
-looked up, the route's rule is checked, the body is read within its limit (a small one before), the handler runs in a
-worker thread (or, where it waits for long, on the event loop).
+looked up and its project's requests counted, the route's rule is checked, the body is read within its limit (a small
+one before), the handler runs in a worker thread (or, where it waits for long, on the event loop).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from starlette.types import Receive, Scope, Send
 from lamina.api.authentication import by_token
 from lamina.api.keystone import TokensOfKeystone
 from lamina.api.policy import Policy
+from lamina.api.rate_limits import RateLimits
 from lamina.api.routing import (
     Authenticate,
     Context,
@@ -47,7 +48,7 @@ from lamina.api.routing import (
 )
 from lamina.api.security_headers import with_headers
 from lamina.model import ids
-from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests
+from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests, Unauthorized
 from lamina.operations.control_plane import ControlPlane
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ def application(plane: ControlPlane, rooms: Iterable[Room]) -> House:
     rooms, settings = tuple(rooms), plane.settings
     policy = Policy((route for room in rooms for route in room.routes), settings.policy_file)
     tokens = by_token if settings.keystone is None else TokensOfKeystone(settings.keystone)
-    served = _Served(plane, policy, tokens, anyio.CapacityLimiter(WORKERS))
+    served = _Served(plane, policy, tokens, anyio.CapacityLimiter(WORKERS), RateLimits(settings.rate_limit))
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
     return House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
 
@@ -122,6 +123,7 @@ class _Served:
     #: whose a token is, in rooms that do not know otherwise
     tokens: Authenticate
     workers: anyio.CapacityLimiter
+    limits: RateLimits
 
     async def in_thread(self, function: Callable[..., T], *values: object) -> T:
         return await anyio.to_thread.run_sync(function, *values, limiter=self.workers)
@@ -207,10 +209,16 @@ def _admitted(
     """The request without its body, if its sender may send it."""
     if route is not None and route.public:
         context = Context(request_id)
+        served.limits.count(context, _address(http), method, served.plane.clock.now())
     else:
         # a path that does not exist is told to holders of a token only, so that nobody maps the API from outside
         shown = Shown(http.headers.get("x-auth-token"), http.scope.get(CERTIFICATE))
-        context = (room.authenticate or served.tokens)(served.plane, shown, request_id)
+        try:
+            context = (room.authenticate or served.tokens)(served.plane, shown, request_id)
+        except Unauthorized:
+            served.limits.count(Context(request_id), _address(http), method, served.plane.clock.now())
+            raise
+        served.limits.count(context, _address(http), method, served.plane.clock.now())
         if route is None:
             raise NotFound("The resource could not be found.")
         served.policy.enforce(route.rule, context)
@@ -231,6 +239,11 @@ def _admitted(
     if route is not None and route.admit is not None:
         route.admit(request)
     return request
+
+
+def _address(http: HttpRequest) -> str:
+    """Who is at the other end of the connection. Headers that claim to know better are anybody's to write."""
+    return http.client.host if http.client else ""
 
 
 def _enforce(policy: Policy, route: Route, context: Context, rule: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from lamina.model.policies import PolicyName
+from lamina.model.rates import Rate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Keystone:
     project_domain_name: str = "Default"
     #: who is trusted to have certified it, instead of those whom the system trusts
     ca_file: Path | None = None
+
+
+#: more than clients ask, less than would keep others waiting
+RATE_LIMIT = Rate(per_second=500, burst=10_000)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Settings:
     #: how many failed logins in a row lock a user out, and for how long after the last one
     login_failures: int = 10
     lockout: float = 300.0
+    #: how often each project may ask this process, in reads, and each address that shows no token; None for as often as it likes
+    rate_limit: Rate | None = RATE_LIMIT
     #: how long a process may be silent before another takes over its operations
     lease: float = 6.0
     #: how long after the start of a process what is to be done on a host waits for the host to dial in here
