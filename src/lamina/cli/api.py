@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,18 +15,18 @@ from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 from lamina.cli.up import ADVERTISE
+from lamina.cli.wire_options import read_port, read_rate, wire_options
 
 SHARED = "What several of them have in common beside the database (--database): a directory that each can reach, as over NFS."
 
 
 @click.command("api", help="Serve every API for hosts on other machines, each of which runs 'lamina agent'.")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
-@click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
+@wire_options
 @click.option("--agents", default="0.0.0.0:8775", show_default=True, metavar="HOST:PORT", help="Where hosts dial in, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
 @confirm_after_option
 @database_option
-@click.option("--public-url", metavar="URL", help="What clients are told to use: a load balancer, say.  [default: where it listens]")
 @click.option("--shared", type=click.Path(path_type=Path), metavar="DIR", help=SHARED)
 @policy_option
 @keystone_option
@@ -35,12 +36,10 @@ SHARED = "What several of them have in common beside the database (--database): 
 @logs.option
 def command(
     state: Path | None,
-    listen: str,
     agents: str,
     advertise: tuple[str, ...],
     confirm_after: float | None,
     database: str | None,
-    public_url: str | None,
     shared: Path | None,
     policy: str,
     keystone: Path | None,
@@ -48,6 +47,8 @@ def command(
     orphan_grace: float,
     service_down: float,
     log_level: str,
+    rate_limit: str,
+    **wire: Any,
 ) -> None:
     from lamina.cli.identity_options import read_keystone
     from lamina.cli.serving import Agents, serve
@@ -55,17 +56,17 @@ def command(
     logs.configure(log_level)
     serve(
         state or default_state(),
-        listen,
+        read_port(**wire),
         None,
         Agents(agents, advertise),
         confirm_after=confirm_after,
         database=database,
-        public_url=public_url,
         shared=shared,
         policy=policy,
         keystone=read_keystone(keystone) if keystone is not None else None,
         policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
+        rate_limit=read_rate(rate_limit),
         ready=lambda url: click.echo(f"ready {url}"),
     )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamina.model.errors import Conflict, Forbidden, LaminaError, NotFound, Unauthorized, Unavailable
+from lamina.model.errors import Conflict, Forbidden, LaminaError, NotFound, TooManyRequests, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 #: seconds that one answer may take; a report of a large fleet is the slowest
 TIMEOUT = 30.0
 
-_ERRORS: dict[int, type[LaminaError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 503: Unavailable}
+_ERRORS: dict[int, type[LaminaError]] = {
+    kind.status: kind for kind in (Unauthorized, Forbidden, NotFound, Conflict, TooManyRequests, Unavailable)
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Cloud:
     project: str
     user_domain: str
     project_domain: str
+    #: who certified it, if nobody whom this machine knows anyway
+    ca: Path | None
     #: service type -> microversion
     microversions: dict[str, str]
 
@@ -54,6 +59,7 @@ def read_cloud(state: Path, name: str = "lamina") -> Cloud:
             project=auth["project_name"],
             user_domain=auth["user_domain_name"],
             project_domain=auth["project_domain_name"],
+            ca=Path(entry["cacert"]) if "cacert" in entry else None,
             microversions={service: str(entry[f"{service}_api_version"]) for service in ("compute", "placement")},
         )
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -79,7 +85,7 @@ class Client:
         import httpx
 
         cloud = read_cloud(state, name)
-        client = cls(cloud, httpx.Client(timeout=TIMEOUT, trust_env=False))
+        client = cls(cloud, httpx.Client(timeout=TIMEOUT, trust_env=False, verify=_trusted(cloud)))
         try:
             client.log_in()
         except LaminaError as error:
@@ -136,11 +142,23 @@ class Client:
         try:
             answer = self._http.request(method, url, headers=headers, **what)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unauthorized(f"Who answers at {url} is not trusted, so nothing was sent: {error}.") from error
             raise Unavailable(f"No Lamina answers at {url}.", cause=str(error)) from error
         if answer.is_error:
             kind = _ERRORS.get(answer.status_code, LaminaError)
             raise kind(sentence_of(answer.content) or f"{method} {url} was answered {answer.status_code}.")
         return answer
+
+
+def _trusted(cloud: Cloud) -> ssl.SSLContext:
+    """Whom a connection is made to. Raises `Unavailable` for a file of certificates that cannot be read."""
+    if not cloud.auth_url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # of nobody's certificate: none is asked for
+    try:
+        return ssl.create_default_context(cafile=cloud.ca)
+    except OSError as error:
+        raise Unavailable(f"{cloud.ca}, which clouds.yaml names as cacert, cannot be used: {error.strerror or error}.") from error
 
 
 def sentence_of(content: bytes) -> str | None:

@@ -21,6 +21,8 @@ STOP_SECONDS = 15
 #: what is served: simulated hosts, or none at all
 DEMO_FLEET = ("up", "--fleet", "demo")
 NO_HOSTS = ("api", "--agents", "127.0.0.1:0")
+#: and for whom: for nobody but who started it, and that as fast as it goes
+ALONE = ("--listen", "127.0.0.1:0", "--rate-limit", "off")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def temporary_instance(verb: Sequence[str] = DEMO_FLEET) -> Iterator[Instance]:
     """Serve until the block ends; nothing is left behind. Raises `Unavailable` where it does not start."""
     with tempfile.TemporaryDirectory(prefix="lamina-") as folder:
         state, log = Path(folder) / "state", Path(folder) / "log"
-        command = [sys.executable, "-m", "lamina.cli.main", *verb, "--state", str(state), "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "lamina.cli.main", *verb, "--state", str(state), *ALONE]
         started = time.monotonic()
         with log.open("wb") as errors:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603

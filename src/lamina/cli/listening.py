@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from lamina.api import agents
 from lamina.api.application import CERTIFICATE, application
 from lamina.api.rooms import rooms_of
+from lamina.cli.tls import Tls
 from lamina.hosts import authority
 from lamina.model.errors import BadRequest, Unavailable
 from lamina.operations import enrolment
@@ -100,13 +101,28 @@ class _Server(uvicorn.Server):
 _SWITCH = 0.0005
 
 
-def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None]) -> None:
+def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None], tls: Tls | None = None) -> None:
     """Serve every API until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered."""
     sys.setswitchinterval(_SWITCH)
-    server = _Server(_config(plane, rooms_of(plane.settings)), lambda: ready(plane.settings.public_url))
+    server = _Server(public(plane, tls), lambda: ready(plane.settings.public_url))
     server.run(sockets=[door])
     if not server.started:
         raise Unavailable("The server could not be started; its log tells more.")
+
+
+def public(plane: ControlPlane, tls: Tls | None) -> uvicorn.Config:
+    """What the public port is served with."""
+    rooms = rooms_of(plane.settings)
+    if tls is None:
+        return _config(plane, rooms)
+    context = tls.context
+    return _config(
+        plane,
+        rooms,
+        ssl_context_factory=lambda _config, _default: context,
+        callback_notify=tls.look,
+        timeout_notify=tls.every,
+    )
 
 
 def _config(plane: ControlPlane, rooms: Sequence[Any], **more: Any) -> uvicorn.Config:

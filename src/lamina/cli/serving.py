@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from lamina.agent.depot import LocalDepot
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
@@ -16,6 +15,7 @@ from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
 from lamina.cli.database_option import open_database
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
+from lamina.cli.public_port import PublicPort
 from lamina.cli.state import held
 from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.cli.this_machine import must_serve, this_machine
@@ -23,6 +23,7 @@ from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
 from lamina.model.errors import BadRequest
 from lamina.model.policies import PolicyName
+from lamina.model.rates import Rate
 from lamina.model.settings import Keystone, Settings
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
@@ -76,28 +77,21 @@ class ThisMachine:
         compute.on_change(partial(plane.hosts.changed, name))
 
 
-def _must_be_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise BadRequest(f"--public-url: {text!r} is not an address like https://cloud.example.org")
-    return text.rstrip("/")
-
-
 def serve(
     state: Path,
-    listen: str,
+    port: PublicPort,
     hosts: Fleet | ThisMachine | None,
     agents: Agents | None = None,
     *,
     confirm_after: float | None,
     database: str | None,
-    public_url: str | None = None,
     shared: Path | None = None,
     policy: str,
     keystone: Keystone | None = None,
     policy_file: Path | None = None,
     orphan_grace: float,
     service_down: float,
+    rate_limit: Rate | None,
     ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered. `hosts` are those in
@@ -106,18 +100,22 @@ def serve(
     Raises `BadRequest` for what the caller has to mend, with nothing begun.
     """
     with contextlib.ExitStack() as stack:
-        door = stack.enter_context(contextlib.closing(bind("--listen", listen)))
+        clock = SystemClock()
+        door = stack.enter_context(contextlib.closing(bind("--listen", port.listen)))
+        port.must_be_safe(door, clock.now())
         side_door = stack.enter_context(contextlib.closing(bind("--agents", agents.listen))) if agents else None
         names = names_of(side_door, agents.advertise) if agents and side_door else ()
         state = prepare(state)
         if shared is not None and database is None:
             raise BadRequest("--shared: control planes that share something have their records in one PostgreSQL database: --database")
         stack.enter_context(held(state / "lock", f"--state: another lamina is running on {state}"))
+        common = state if shared is None else prepare(shared)
+        tls = port.tls(door, agents.advertise if agents else (), common, state, clock)
         settings = Settings(
             state=state,
-            shared=None if shared is None else prepare(shared),
+            shared=None if shared is None else common,
             first_dial=0.0 if database is None else FIRST_DIAL,
-            public_url=_must_be_url(public_url) if public_url else url_of("http", door),
+            public_url=port.url(door, tls),
             agents_url=url_of("https", side_door, names[0]) if side_door else None,
             resize_confirm_window=confirm_after,
             orphan_grace=orphan_grace,
@@ -125,14 +123,14 @@ def serve(
             policy=PolicyName(policy),
             keystone=keystone,
             policy_file=policy_file,
+            rate_limit=rate_limit,
         )
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))
-        clock = SystemClock()
         db = stack.enter_context(contextlib.closing(open_database(database, state)))
         schema.upgrade(db)
         if keystone is None:
-            write_clouds(settings, first_start(db, settings.common, clock))
+            write_clouds(settings, first_start(db, common, clock), port.ca_file(common))
         plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS, alone=db.is_sqlite)
         if hosts is not None:
             hosts.join(plane)
@@ -147,7 +145,7 @@ def serve(
         reconciler.start()
         keeper.start()
         try:
-            answer(plane, door, ready)
+            answer(plane, door, ready, tls)
         finally:
             keeper.stop()
             reconciler.stop()

@@ -53,8 +53,8 @@ def first_start(db: Database, common: Path, clock: Clock) -> Passwords:
     return passwords
 
 
-def write_clouds(settings: Settings, passwords: Passwords) -> None:
-    """``clouds.yaml`` for the clients, with the newest versions that are answered."""
+def write_clouds(settings: Settings, passwords: Passwords, ca: Path | None = None) -> None:
+    """``clouds.yaml`` for the clients, with the newest versions that are answered, and whom to trust beside those they know."""
 
     def cloud(user: str, password: str, project: str) -> dict[str, object]:
         microversions = {room.name: str(room.microversions.most) for room in ROOMS if room.microversions is not None}
@@ -67,6 +67,7 @@ def write_clouds(settings: Settings, passwords: Passwords) -> None:
                 "user_domain_name": "Default",
                 "project_domain_name": "Default",
             },
+            **({} if ca is None else {"cacert": str(ca)}),
             "region_name": settings.region,
             "identity_api_version": "3",
             "compute_api_version": microversions["compute"],

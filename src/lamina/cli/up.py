@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from lamina.cli.database_option import database_option
 from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
+from lamina.cli.wire_options import read_port, read_rate, wire_options
 
 FLEET = "Simulated hosts instead of this machine, described in FILE or in the fleet that comes along."
 ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, the first is told to them."
@@ -22,7 +24,7 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @click.option("--fleet", metavar="FILE|demo", help=FLEET)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="agent.toml.  [default: /etc/lamina/agent.toml]")
 @click.option("--state", type=click.Path(path_type=Path), help="State directory.  [default: the user's XDG state folder]")
-@click.option("--listen", default="127.0.0.1:8774", show_default=True, metavar="HOST:PORT")
+@wire_options
 @click.option("--agents", metavar="HOST:PORT", help="Let hosts of other machines dial in here, over mutual TLS.")
 @click.option("--advertise", multiple=True, metavar="NAME", help=ADVERTISE)
 @confirm_after_option
@@ -37,7 +39,6 @@ def command(
     fleet: str | None,
     config: Path | None,
     state: Path | None,
-    listen: str,
     agents: str | None,
     advertise: tuple[str, ...],
     confirm_after: float | None,
@@ -48,6 +49,8 @@ def command(
     orphan_grace: float,
     service_down: float,
     log_level: str,
+    rate_limit: str,
+    **wire: Any,
 ) -> None:
     from lamina.cli.fleet_option import load_fleet
     from lamina.cli.identity_options import read_keystone
@@ -59,7 +62,7 @@ def command(
     logs.configure(log_level)
     serve(
         state or default_state(),
-        listen,
+        read_port(**wire),
         Fleet(load_fleet(fleet)) if fleet is not None else ThisMachine(config),
         Agents(agents, advertise) if agents is not None else None,
         confirm_after=confirm_after,
@@ -69,5 +72,6 @@ def command(
         policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
+        rate_limit=read_rate(rate_limit),
         ready=lambda url: click.echo(f"ready {url}"),
     )

@@ -33,14 +33,14 @@ def authority(common: Path, now: float) -> Pair:
         raise Conflict(f"The authority's files in {folder} cannot be used: {error.strerror}.") from error
 
 
-def for_listener(common: Path, state: Path, names: Iterable[str], now: float) -> tuple[Path, Path]:
-    """Files with the listener's certificate and key, made anew for other names or when two thirds of its life are over.
+def for_listener(common: Path, state: Path, names: Iterable[str], now: float, called: str = "listener") -> tuple[Path, Path]:
+    """Files with a listener's certificate and key, made anew for other names or when two thirds of its life are over.
 
     Raises `Conflict` where the folder cannot be used.
     """
     ca = authority(common, now)
     folder, wanted = state / FOLDER, tuple(dict.fromkeys(names))
-    key, certificate = folder / "listener-key.pem", folder / "listener.pem"
+    key, certificate = folder / f"{called}-key.pem", folder / f"{called}.pem"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if not (key.exists() and certificate.exists() and _serves(certificate.read_bytes(), wanted, ca, now)):

@@ -137,6 +137,21 @@ def facts_der(der: bytes) -> Facts:
         raise Conflict("This is not a certificate in DER.") from error
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Validity:
+    """For which names and addresses a certificate is, and when: seconds since the epoch."""
+
+    names: tuple[str, ...]
+    not_before: float
+    not_after: float
+
+
+def validity(pem: bytes) -> Validity:
+    """The same of the first certificate in a file, whoever made it and for whatever kind of key. Raises ValueError."""
+    found = x509.load_pem_x509_certificate(pem)
+    return Validity(_names(found), found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp())
+
+
 def signed_by(pem: bytes, authority: bytes) -> bool:
     """Whether one certificate is signed by the other's key; both PEM."""
     try:
@@ -146,13 +161,17 @@ def signed_by(pem: bytes, authority: bytes) -> bool:
     return True
 
 
-def _facts(found: x509.Certificate) -> Facts:
+def _names(found: x509.Certificate) -> tuple[str, ...]:
     try:
         alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        alternatives = x509.SubjectAlternativeName([])
+        return ()
+    return tuple(str(name.value) for name in alternatives)
+
+
+def _facts(found: x509.Certificate) -> Facts:
     return Facts(
-        names=tuple(str(name.value) for name in alternatives),
+        names=_names(found),
         serial=f"{found.serial_number:x}",
         not_before=found.not_valid_before_utc.timestamp(),
         not_after=found.not_valid_after_utc.timestamp(),
