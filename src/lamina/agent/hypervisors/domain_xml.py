@@ -117,7 +117,7 @@ def _root(xml: str) -> Element:
     if len(xml) > MOST_XML:
         raise HypervisorError(f"libvirt described a domain in {len(xml)} bytes, which nobody has to read.")
     try:
-        domain: Element = defusedxml.ElementTree.fromstring(xml)
+        domain: Element = defusedxml.ElementTree.fromstring(xml, forbid_dtd=True)
     except (ET.ParseError, DefusedXmlException, ValueError) as error:
         raise HypervisorError(f"libvirt's description of a domain cannot be read: {error}") from error
     return domain
