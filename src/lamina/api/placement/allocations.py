@@ -12,10 +12,11 @@ from lamina.api.placement.answers import MOST_LISTED, at_least, body, reply, rou
 from lamina.api.placement.providers import of_path
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
-from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
-from lamina.store import allocations, providers
+from lamina.model.errors import BadRequest, ConcurrentUpdate, InUse, NotFound
+from lamina.store import allocations, hosts, providers
 from lamina.store.allocations import Consumer, Replacement
 from lamina.store.resource_names import RESOURCE_CLASSES
+from lamina.store.tables.hosts import vgpus
 from lamina.store.tables.placement import providers as providers_table
 
 #: a provider changed by somebody else between reading and writing is tried again this often, as Placement does
@@ -97,6 +98,7 @@ def _write(request: Request, wanted: Callable[[sa.Connection], Sequence[Replacem
                 replacements = wanted(tx)
                 must_know(tx, replacements)
                 allocations.replace_many(tx, replacements, now=request.plane.clock.now())
+                must_pay_for_vgpus(tx, [one.consumer_id for one in replacements])
             break
         except ConcurrentUpdate:
             if attempt == ATTEMPTS - 1:
@@ -112,12 +114,21 @@ def must_know(tx: sa.Connection, replacements: Sequence[Replacement]) -> None:
         raise BadRequest(f"Unable to allocate inventory for consumer: No such resource class {unknown[0]}.")
 
 
+def must_pay_for_vgpus(tx: sa.Connection, consumer_ids: Sequence[str]) -> None:
+    """Nobody gives up what vGPUs that stand on a host are paid for with: their server has to go first. Raises `InUse`."""
+    paying = allocations.find(tx, consumer_ids)
+    for vgpu in hosts.select_vgpus(tx, vgpus.c.consumer_id.in_(consumer_ids)):
+        if vgpu.consumer_id not in paying:
+            raise InUse(f"Consumer {vgpu.consumer_id} has vGPUs on host {vgpu.host}; delete server {vgpu.server_id} to give them back.")
+
+
 def delete(request: Request) -> Reply:
     """DELETE /allocations/{consumer_uuid}."""
     consumer_id = _consumer_id(request)
     with request.plane.db.write() as tx:
         if not allocations.remove(tx, consumer_id):
             raise NotFound(f"No allocations for consumer '{consumer_id}'")
+        must_pay_for_vgpus(tx, [consumer_id])
     return Reply(204)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from lamina.api.placement import bodies, inventories
-from lamina.api.placement.allocations import must_know
+from lamina.api.placement.allocations import must_know, must_pay_for_vgpus
 from lamina.api.placement.answers import MOST_LISTED, UnknownProvider, body, route
 from lamina.api.routing import Reply, Request
 from lamina.model import ids
@@ -42,6 +42,7 @@ def reshape(request: Request) -> Reply:
             inventories.must_know(tx, provider, stock)
             shapes.append((provider, stock))
         allocations.reshape(tx, shapes, replacements, now=now)
+        must_pay_for_vgpus(tx, [one.consumer_id for one in replacements])
     return Reply(204)
 
 
