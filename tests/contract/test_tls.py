@@ -7,19 +7,17 @@ import contextlib
 import datetime
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from lamina.cli.listening import bind, public
+from lamina.cli.listening import bind
 from lamina.cli.public_port import LOOK, PublicPort
 from lamina.cli.tls import Given, Tls, load
 from lamina.hosts import certificates
@@ -28,6 +26,7 @@ from lamina.hosts.private_files import write_private
 from lamina.model.clock import SystemClock
 from lamina.model.errors import BadRequest
 from lamina.operations.control_plane import ControlPlane
+from tests.contract.public import served
 from tests.scenario.cloud import eventually
 
 NOW = SystemClock().now()
@@ -73,21 +72,6 @@ def by_rsa() -> Pair:
     pem = serialization.Encoding.PEM
     plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Pair(plain, certificate.public_bytes(pem))
-
-
-@contextlib.contextmanager
-def served(plane: ControlPlane, tls: Tls) -> Iterator[int]:
-    """The public port while the block lasts: its number."""
-    with contextlib.closing(bind("--listen", "127.0.0.1:0")) as door:
-        server = uvicorn.Server(public(plane, tls))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-        thread.start()
-        eventually(lambda: server.started, bool)
-        try:
-            yield door.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def trusting(ca: Pair = CA) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -48,7 +48,7 @@ from lamina.api.routing import (
 )
 from lamina.api.security_headers import with_headers
 from lamina.model import ids
-from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests, Unauthorized
+from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests, TooSlow, Unauthorized
 from lamina.operations.control_plane import ControlPlane
 
 T = TypeVar("T")
@@ -152,11 +152,7 @@ class _Endpoint:
             told = {"room": room.name, "path": http.url.path, "request_id": request_id, "code": error.code, "why": error.message}
             log.info("refused", **(error.context | told))
             reply = room.fault(error, request_id, version)
-            if isinstance(error, MethodNotAllowed):
-                allowed = ", ".join(sorted({c.method for c in self.choices}))
-                reply = dataclasses.replace(reply, headers={**reply.headers, "Allow": allowed})
-            if isinstance(error, TooManyRequests):
-                reply = dataclasses.replace(reply, headers={**reply.headers, "Retry-After": str(whole_seconds(error))})
+            reply = dataclasses.replace(reply, headers={**reply.headers, **self._told(error)})
         except ClientDisconnect:
             reply = Reply(400)
         except Exception:
@@ -164,6 +160,16 @@ class _Endpoint:
             unexpected = LaminaError(f"Lamina met an unexpected error; its log tells more under {request_id}.")
             reply = room.fault(unexpected, request_id, version)
         return _response(room, reply, request_id, version, http.method)
+
+    def _told(self, error: LaminaError) -> dict[str, str]:
+        """What a refusal says in headers, whichever API's it is."""
+        if isinstance(error, MethodNotAllowed):
+            return {"Allow": ", ".join(sorted({c.method for c in self.choices}))}
+        if isinstance(error, TooManyRequests):
+            return {"Retry-After": str(whole_seconds(error))}
+        if isinstance(error, TooSlow):
+            return {"Connection": "close"}  # what is still to come is not waited for
+        return {}
 
 
 async def _answer(
@@ -177,7 +183,7 @@ async def _answer(
     admitted = partial(_admitted, served, room, route, http, method, version, request_id)
     if route is not None and not route.upload and not route.parks and _is_small(http, _limit(served, route)):
         # everything in one turn of one thread: handing over costs more than what most requests do
-        body = await http.body()
+        body = await _within(served.plane.settings.limits.body_time, http.body()) if "content-length" in http.headers else b""
         handler = cast(Handler, route.handler)
         return await served.in_thread(lambda: handler(dataclasses.replace(admitted(), body=body)))
     request = await served.in_thread(admitted)
@@ -292,20 +298,34 @@ async def _body(served: _Served, route: Route, http: HttpRequest) -> AsyncIterat
         finally:
             spool.unlink(missing_ok=True)
         return
+    yield await _within(settings.limits.body_time, _whole(http, limit)), None
+
+
+async def _within(seconds: float, coming: Awaitable[T]) -> T:
+    """What comes in that time. Raises `TooSlow` where it does not."""
+    try:
+        with anyio.fail_after(seconds):
+            return await coming
+    except TimeoutError as error:
+        raise TooSlow(f"The body did not come within {seconds:g} seconds.") from error
+
+
+async def _whole(http: HttpRequest, limit: int) -> bytes:
     chunks, size = [], 0
     async for chunk in http.stream():
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")
         chunks.append(chunk)
-    yield b"".join(chunks), None
+    return b"".join(chunks)
 
 
 async def _spool(served: _Served, http: HttpRequest, path: Path, limit: int) -> None:
-    size = 0
+    size, idle = 0, served.plane.settings.limits.idle_time
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
-        async for chunk in http.stream():
+        pieces = http.stream()
+        while chunk := await _within(idle, anext(pieces, b"")):
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"The body is larger than {limit} bytes.")

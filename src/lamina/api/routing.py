@@ -120,8 +120,14 @@ class Request:
     #: in a handler that parks: returns when the client has hung up
     gone: Callable[[], Awaitable[None]] | None = None
 
+    def must_be_shallow(self) -> None:
+        """Raises `BadRequest` for a body that is nested deeper than any that makes sense; what hosts say is their own matter."""
+        if not self.context.host and decoding.is_deep(self.body):
+            raise BadRequest(f"Invalid request body: lists and objects are within each other more than {decoding.DEEPEST} deep")
+
     def json(self, model: type[T]) -> T:
         """The body as `model`, a msgspec Struct. Raises `BadRequest` that names the field."""
+        self.must_be_shallow()
         try:
             return decoding.from_json(self.body, model)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

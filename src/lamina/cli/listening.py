@@ -7,6 +7,7 @@ finished, hosts must still be able to say what became of them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import signal
 import socket
@@ -14,14 +15,15 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lamina.api import agents
 from lamina.api.application import CERTIFICATE, application
 from lamina.api.rooms import rooms_of
+from lamina.cli.connections import BoundedConnection
 from lamina.cli.tls import Tls
 from lamina.hosts import authority
 from lamina.model.errors import BadRequest, Unavailable
@@ -32,6 +34,8 @@ from lamina.operations.control_plane import ControlPlane
 GRACE = 5
 #: seconds that a connection of a host may be idle; hosts end theirs sooner, so that none is used while it is being ended here
 KEEP_ALIVE = 60
+#: connections at once where hosts dial in, each of which has one parked
+MOST_HOSTS = 20_000
 #: seconds between looks at how long the listener's certificate is still good
 CERTIFICATE_LOOK = 3600
 
@@ -112,13 +116,15 @@ def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None
 
 def public(plane: ControlPlane, tls: Tls | None) -> uvicorn.Config:
     """What the public port is served with."""
-    rooms = rooms_of(plane.settings)
+    rooms, limits = rooms_of(plane.settings), plane.settings.limits
+    bounded: dict[str, Any] = {"http": partial(BoundedConnection, limits), "timeout_keep_alive": limits.keep_alive}
     if tls is None:
-        return _config(plane, rooms)
+        return _config(plane, rooms, **bounded)
     context = tls.context
     return _config(
         plane,
         rooms,
+        **bounded,
         ssl_context_factory=lambda _config, _default: context,
         callback_notify=tls.look,
         timeout_notify=tls.every,
@@ -133,6 +139,7 @@ def _config(plane: ControlPlane, rooms: Sequence[Any], **more: Any) -> uvicorn.C
         proxy_headers=False,
         lifespan="off",
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=GRACE,
         **more,
     )
@@ -141,7 +148,7 @@ def _config(plane: ControlPlane, rooms: Sequence[Any], **more: Any) -> uvicorn.C
 # ------------------------------------------------------------------------------------------------ where hosts dial in
 
 
-class _MutualTls(HttpToolsProtocol):
+class _MutualTls(BoundedConnection):
     """Tells the application whose certificate TLS has verified."""
 
     def on_message_begin(self) -> None:
@@ -186,7 +193,7 @@ def listening_for_agents(plane: ControlPlane, door: socket.socket, names: Sequen
     config = _config(
         plane,
         (agents.ROOM,),
-        http=_MutualTls,
+        http=partial(_MutualTls, dataclasses.replace(plane.settings.limits, connections=MOST_HOSTS)),
         timeout_keep_alive=KEEP_ALIVE,
         ssl_context_factory=lambda _config, _default: context,
         callback_notify=look,

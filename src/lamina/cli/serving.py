@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,12 @@ class ThisMachine:
         compute.on_change(partial(plane.hosts.changed, name))
 
 
+def _allow_connections() -> None:
+    """As many open files as the system lets this process have: each connection is one, and 1024 is an old default."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def serve(
     state: Path,
     port: PublicPort,
@@ -99,6 +106,7 @@ def serve(
 
     Raises `BadRequest` for what the caller has to mend, with nothing begun.
     """
+    _allow_connections()
     with contextlib.ExitStack() as stack:
         clock = SystemClock()
         door = stack.enter_context(contextlib.closing(bind("--listen", port.listen)))

@@ -18,6 +18,7 @@
     │   │   └── ProviderHasChildren 409  other providers are below the provider
     │   ├── AlreadyExists           409  the name or id is taken
     │   └── InvalidState            409  a server in the wrong vm_state or task_state
+    ├── TooSlow                     408  a body that took longer to come in than it may
     ├── TooLarge                    413  a body over its limit
     ├── UnsupportedMedia            415  a body of another type than the call takes
     ├── TooManyRequests             429  asked too often; says after how many seconds it is worth asking again
@@ -118,6 +119,11 @@ class AlreadyExists(Conflict):
 
 class InvalidState(Conflict):
     code = "lamina.invalid_state"
+
+
+class TooSlow(LaminaError):
+    code = "lamina.too_slow"
+    status = 408
 
 
 class TooLarge(LaminaError):

@@ -24,6 +24,25 @@ class Keystone:
     ca_file: Path | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may cost. Times are in seconds, sizes in bytes."""
+
+    #: at once, of one listener; up to as many more are told so, and further ones are closed
+    connections: int = 1000
+    #: of a request's address, and of all its headers
+    url: int = 1 << 14
+    head: int = 1 << 16
+    #: from the first byte of a request, or the beginning of a connection, to the end of the headers
+    head_time: float = 10.0
+    #: from the end of the headers to the end of a JSON body
+    body_time: float = 30.0
+    #: between two pieces of an image that is sent or fetched
+    idle_time: float = 60.0
+    #: between two requests on one connection
+    keep_alive: float = 5.0
+
+
 #: more than clients ask, less than would keep others waiting
 RATE_LIMIT = Rate(per_second=500, burst=10_000)
 
@@ -70,6 +89,8 @@ class Settings:
     #: largest JSON body, largest image, in bytes
     max_body: int = 1 << 20
     max_image: int = 1 << 40
+    #: what a connection of a client may cost
+    limits: Limits = Limits()
 
     @property
     def common(self) -> Path:

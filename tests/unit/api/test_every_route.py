@@ -94,3 +94,12 @@ def test_a_route_without_a_rule_is_not_served(cloud: ControlPlane) -> None:
     bare = dataclasses.replace(network.VERSIONS, routes=(Route("GET", "/bare", network.versions, ""),))
     with pytest.raises(ValueError, match="no policy rule"):
         application(cloud, [bare])
+
+
+@pytest.mark.weakness(674)
+def test_a_body_that_is_nested_too_deep_is_told_so(client: TestClient, headers: Headers) -> None:
+    for depth, told in ((32, False), (33, True), (5000, True)):
+        body = b'{"auth":' * depth + b"1" + b"}" * depth
+        answer = client.post("/identity/v3/auth/tokens", content=body)
+        assert answer.status_code == 400
+        assert ("within each other more than 32 deep" in answer.json()["error"]["message"]) == told

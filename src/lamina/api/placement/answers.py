@@ -105,6 +105,7 @@ def body(request: Request, model: type[T]) -> T:
     kind = request.headers.get("content-type")
     if kind is None or kind.partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMedia(f"The media type {kind} is not supported, use application/json")
+    request.must_be_shallow()
     try:
         plain = msgspec.json.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
