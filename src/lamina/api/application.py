@@ -28,6 +28,7 @@ from starlette.routing import Route as HttpRoute
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from lamina.api import request_counts
 from lamina.api.authentication import by_token
 from lamina.api.keystone import TokensOfKeystone
 from lamina.api.policy import Policy
@@ -138,8 +139,11 @@ class _Endpoint:
     choices: tuple[Route, ...]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(HttpRequest(scope, receive, send))
+        clock, http = self.served.plane.clock, HttpRequest(scope, receive, send)
+        began = clock.now()
+        response = await self._respond(http)
         await response(scope, receive, send)
+        request_counts.answered(self.room.name, http.method, response.status_code, clock.now() - began)
 
     async def _respond(self, http: HttpRequest) -> Response:
         room = self.room

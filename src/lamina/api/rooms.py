@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.api import compute, fleet, identity, image, network, placement
+from lamina.api import compute, fleet, identity, image, metrics, network, placement
 from lamina.api.routing import Reply, Request, Room, Route, Version
 from lamina.model.errors import LaminaError
 from lamina.model.settings import Settings
@@ -47,10 +47,13 @@ ROOMS: tuple[Room, ...] = (
     network.ROOM,
     network.VERSIONS,
     fleet.ROOM,
+    metrics.ROOM,
     DOOR,
 )
 
 
 def rooms_of(settings: Settings) -> tuple[Room, ...]:
     """The rooms that are served: where a real Keystone knows the users, there is no other Identity API beside it."""
-    return ROOMS if settings.keystone is None else tuple(room for room in ROOMS if room not in (identity.ROOM, identity.VERSIONS))
+    elsewhere = () if settings.keystone is None else (identity.ROOM, identity.VERSIONS)
+    rooms = tuple(room for room in ROOMS if room not in elsewhere)
+    return tuple(metrics.OPEN if room is metrics.ROOM and settings.open_metrics else room for room in rooms)

@@ -99,6 +99,7 @@ def serve(
     orphan_grace: float,
     service_down: float,
     rate_limit: Rate | None,
+    open_metrics: bool,
     ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered. `hosts` are those in
@@ -132,6 +133,7 @@ def serve(
             keystone=keystone,
             policy_file=policy_file,
             rate_limit=rate_limit,
+            open_metrics=open_metrics,
         )
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))

@@ -50,6 +50,7 @@ def command(
     service_down: float,
     log_level: str,
     rate_limit: str,
+    metrics: str,
     **wire: Any,
 ) -> None:
     from lamina.cli.fleet_option import load_fleet
@@ -73,5 +74,6 @@ def command(
         orphan_grace=orphan_grace,
         service_down=service_down,
         rate_limit=read_rate(rate_limit),
+        open_metrics=metrics == "open",
         ready=lambda url: click.echo(f"ready {url}"),
     )

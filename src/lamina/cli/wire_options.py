@@ -26,6 +26,7 @@ TLS_CA = "Who certified it, PEM, where clients do not know them anyway; named in
 OWN = "Have the authority that certifies hosts certify the port, too."
 PLAIN = "Let passwords and tokens travel in clear beyond this machine: only behind a proxy that speaks TLS."
 PUBLIC_URL = "What clients are told to use: a load balancer, say.  [default: where it listens]"
+METRICS = "Who may read /metrics: an administrator, or whoever reaches the port."
 RATE = "Reads a second that each project may make of this process; a call that changes something counts as 5."
 
 _file = click.Path(path_type=Path)
@@ -37,12 +38,13 @@ _OPTIONS = (
     click.option("--own-certificate", is_flag=True, help=OWN),
     click.option("--plain-http", is_flag=True, help=PLAIN),
     click.option("--public-url", metavar="URL", help=PUBLIC_URL),
+    click.option("--metrics", default="admin", show_default=True, type=click.Choice(["admin", "open"]), help=METRICS),
     click.option("--rate-limit", default=str(RATE_LIMIT.per_second), show_default=True, metavar="N|off", help=RATE),
 )
 
 
 def wire_options(command: F) -> F:
-    """All of them; the command gets them as they were typed, all but ``rate_limit`` for `read_port`."""
+    """All of them; the command gets them as they were typed, all but ``rate_limit`` and ``metrics`` for `read_port`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -89,6 +89,8 @@ class Settings:
     #: largest JSON body, largest image, in bytes
     max_body: int = 1 << 20
     max_image: int = 1 << 40
+    #: whether /metrics answers whoever reaches the port, and not only an administrator
+    open_metrics: bool = False
     #: what a connection of a client may cost
     limits: Limits = Limits()
 

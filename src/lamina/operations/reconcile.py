@@ -25,6 +25,7 @@ from lamina.model.servers import Migration, Server, VmState
 from lamina.operations import clear, clear_evacuated, comparison, discovery, restore
 from lamina.operations.comparison import Leftover, Plan, View
 from lamina.operations.control_plane import ControlPlane
+from lamina.operations.counts import REPAIRS
 from lamina.saga.runner import Caller
 from lamina.store import hosts, repairs, sagas, servers, stale_consumers
 from lamina.store.hosts import Host
@@ -341,6 +342,7 @@ class _Mending:
 
     def tell(self) -> None:
         for one in self.done:
+            REPAIRS.labels(str(one.what)).inc()
             log.info("repair", what=str(one.what), host=one.host, object=one.object, server=one.server_id, why=one.why)
         self.plane.runner.wake(*dict.fromkeys(one.operation_id for one in self.done if one.operation_id is not None))
 

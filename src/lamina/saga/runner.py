@@ -20,7 +20,7 @@ import structlog
 from lamina.model import decoding, ids
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
-from lamina.saga import lines, recovery
+from lamina.saga import counts, lines, recovery
 from lamina.saga.log import CorruptLog, Do, Entry, Event, Finish, State, Undo, next_move, unwinding
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, StepDidNothing, Work
 from lamina.store import sagas
@@ -174,6 +174,8 @@ class Runner(Generic[D]):
         taken = self._take_all(plan.take) if plan.take else set()
         for saga_id in (*plan.take, *plan.promote):
             if saga_id in taken or (saga_id in plan.promote and self._promote(rows[saga_id])):
+                if saga_id in taken:
+                    counts.TAKEN_OVER.labels(rows[saga_id].kind).inc()
                 log.info("saga taken up", saga=saga_id, kind=rows[saga_id].kind, subject=rows[saga_id].subject)
                 self.wake(saga_id)
         for stuck, saga_id in plan.overrule:
@@ -223,8 +225,11 @@ class Runner(Generic[D]):
 
     def abandon(self, saga_id: str, reason: str) -> None:
         """Give a stuck saga up: its subject is free, what it left is for the operator. Raises `NotFound`, `Conflict`."""
+        now = self._clock.now()
         with self._db.write() as tx:
-            sagas.operator_verdict(tx, saga_id, state=State.ABANDONED, reason=reason, now=self._clock.now())
+            row = sagas.get(tx, saga_id)
+            sagas.operator_verdict(tx, saga_id, state=State.ABANDONED, reason=reason, now=now)
+        counts.ended(row.kind, State.ABANDONED, now - row.created_at)
         self.take_over()
 
     # ------------------------------------------------------------------------------------------------ running
@@ -257,6 +262,8 @@ class Runner(Generic[D]):
         try:
             entries = lines.read(written)
             move = next_move(row.steps, entries)
+            if not entries:
+                counts.BEGUN.labels(row.kind).inc()
             turn = _Turn(self, kind, row, entries, self._work(kind, row, entries))
         except CorruptLog as error:
             return self._unreadable(row, error)
@@ -278,6 +285,7 @@ class Runner(Generic[D]):
             now = self._clock.now()
             sagas.write(tx, row.id, owner=self.me, epoch=row.epoch, new_events=(), state=State.STUCK, error=told, updated_at=now)
             waited_for = sagas.waiting(tx, row.subject) is not None
+        counts.STUCK.labels(row.kind).inc()
         log.error("saga is stuck", saga=row.id, kind=row.kind, subject=row.subject, why=error.message)
         if waited_for:
             self.take_over()
@@ -344,7 +352,7 @@ class _Turn(Generic[D]):
             if self._committed(name, itself=not isinstance(error, StepDidNothing)):
                 return self.stick(SagaError.of(error, name, self._work.host))
             return self._fail(name, error)
-        return self._logged(name, ended)
+        return self._logged(name, ended, State.DONE)
 
     def _change(self, step: Change[D, Any, Any]) -> bool:
         """One transaction; begun anew where somebody else changed what it had read."""
@@ -393,12 +401,13 @@ class _Turn(Generic[D]):
                 return False
             self._tell(name, error)
             return self.stick(SagaError.of(error, name, self._work.host), undoing=name)
-        return self._logged(name, ended)
+        return self._logged(name, ended, State.UNDONE)
 
     def finish(self, state: State) -> bool:
         """End a saga whose last line lies in the log but whose row does not say so (a saga without steps)."""
         with self._runner._db.write() as tx:
             self._end(tx, state, ())
+        self._count(state)
         self._runner.wake(*self._work.enlisted)
         return False
 
@@ -410,6 +419,7 @@ class _Turn(Generic[D]):
         with self._runner._db.write() as tx:
             self._write(tx, events, state=State.STUCK, error=dataclasses.asdict(error))
             waited_for = sagas.waiting(tx, self._row.subject) is not None
+        counts.STUCK.labels(self._row.kind).inc()
         log.error("saga is stuck", saga=self._row.id, kind=self._row.kind, subject=self._row.subject, step=error.step, why=error.message)
         if waited_for:
             self._runner.take_over()
@@ -430,7 +440,13 @@ class _Turn(Generic[D]):
             self._write(tx, [line])
         return last
 
-    def _logged(self, name: str, ended: bool) -> bool:
+    def _count(self, outcome: State) -> None:
+        counts.ended(self._row.kind, outcome, self._runner._clock.now() - self._row.created_at)
+
+    def _logged(self, name: str, ended: bool, outcome: State) -> bool:
+        """`outcome` is that of the saga, if it has `ended`."""
+        if ended:
+            self._count(outcome)
         self._runner._probe.at("logged", self._row.id, name)
         if ended:
             self._runner._forget(self._row.id)

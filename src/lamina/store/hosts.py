@@ -220,6 +220,7 @@ def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
 
 #: in this order a server's are of the same types on every host
 _VGPUS = sa.select(vgpus).order_by(vgpus.c.host, vgpus.c.type, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
+_VGPUS_BY_STATE = sa.select(vgpus.c.state, sa.func.count().label("number")).group_by(vgpus.c.state)
 _VGPUS_OF = _VGPUS.where(vgpus.c.server_id == sa.bindparam("server_id"))
 _VGPUS_PAID_BY = _VGPUS_OF.where(vgpus.c.consumer_id == sa.bindparam("consumer_id"))
 _STANDING = sa.select(vgpus.c.provider_id, vgpus.c.type, vgpus.c.placement).order_by(vgpus.c.created_at, vgpus.c.uuid)
@@ -230,6 +231,11 @@ _STANDING_AT = _STANDING.where(vgpus.c.host == sa.bindparam("host"), vgpus.c.add
 def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Vgpu]:
     """vGPUs that meet every condition on `tables.vgpus`."""
     return [_vgpu(row) for row in tx.execute(_VGPUS.where(*conditions))]
+
+
+def count_vgpus(tx: sa.Connection) -> dict[str, int]:
+    """State -> how many vGPUs are recorded in it."""
+    return {row.state: row.number for row in tx.execute(_VGPUS_BY_STATE)}
 
 
 def vgpus_of_server(tx: sa.Connection, server_id: str, consumer_id: str | None = None) -> list[Vgpu]:

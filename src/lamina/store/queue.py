@@ -30,6 +30,10 @@ def all_waiting(tx: sa.Connection) -> list[Waiting]:
     return [_waiting(row) for row in tx.execute(sa.select(queue).order_by(queue.c.queued_at, queue.c.server_id))]
 
 
+def count(tx: sa.Connection) -> int:
+    return int(tx.scalar(sa.select(sa.func.count()).select_from(queue)) or 0)
+
+
 def params_of(tx: sa.Connection, server_id: str) -> Any:
     """None where it waits no more."""
     return tx.scalar(sa.select(queue.c.params).where(queue.c.server_id == server_id))

@@ -48,13 +48,32 @@ def page(tx: sa.Connection, *, host: str | None, limit: int, marker: int | None)
     return [_row(row) for row in tx.execute(query)]
 
 
+def count(tx: sa.Connection) -> dict[tuple[str, ...], int]:
+    """(what, outcome) -> how many are on record."""
+    alone = repairs.c.operation_id.is_(None).label("alone")
+    query = (
+        sa.select(repairs.c.what, alone, sagas.c.state, sa.func.count().label("number"))
+        .join_from(repairs, sagas, repairs.c.operation_id == sagas.c.id, isouter=True)
+        .group_by(repairs.c.what, alone, sagas.c.state)
+    )
+    counted: dict[tuple[str, ...], int] = {}
+    for row in tx.execute(query):
+        key = (row.what, "done" if row.alone else _outcome(row.state))
+        counted[key] = counted.get(key, 0) + row.number
+    return counted
+
+
 def _row(row: sa.Row[Any]) -> Row:
     repair = Repair(What(row.what), row.host, row.object, row.server_id, row.why, row.operation_id)
-    error = (row.error or {}).get("message")
-    if repair.operation_id is None or row.state == "done":
-        return Row(row.id, row.at, repair, "done", None)
-    ended = row.state in ("undone", "abandoned", None)
-    return Row(row.id, row.at, repair, "failed" if ended else "under way", error)
+    outcome = "done" if repair.operation_id is None else _outcome(row.state)
+    return Row(row.id, row.at, repair, outcome, None if outcome == "done" else (row.error or {}).get("message"))
+
+
+def _outcome(state: str | None) -> str:
+    """Of a repair, by where its operation stands; None for one that is gone."""
+    if state == "done":
+        return "done"
+    return "failed" if state in ("undone", "abandoned", None) else "under way"
 
 
 def forget(tx: sa.Connection, before: float) -> None:

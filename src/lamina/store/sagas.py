@@ -80,6 +80,11 @@ _OF_SUBJECT = sa.select(sagas).where(sagas.c.subject == sa.bindparam("subject"))
 _HOLDER = _OF_SUBJECT.where(sagas.c.state.in_(_HOLDING))
 _FIRST_WAITING = _OF_SUBJECT.where(sagas.c.state == "waiting").limit(1)
 _UNFINISHED = sa.select(sagas).where(sagas.c.state.in_((*_HOLDING, "waiting"))).order_by(sagas.c.seq)
+_COUNTED = (
+    sa.select(sagas.c.kind, sagas.c.state, sa.func.count().label("number"))
+    .where(sagas.c.state.in_((*_HOLDING, "waiting")))
+    .group_by(sagas.c.kind, sagas.c.state)
+)
 _STUCK = sa.select(sagas).where(sagas.c.state == "stuck").order_by(sagas.c.seq)
 _KINDS = sa.select(sagas.c.subject, sagas.c.kind).where(
     sagas.c.state.in_((*_HOLDING, "waiting")), sagas.c.subject.in_(sa.bindparam("subjects", expanding=True))
@@ -142,6 +147,11 @@ def waiting(tx: sa.Connection, subject: str) -> SagaRow | None:
 def unfinished(tx: sa.Connection) -> list[SagaRow]:
     """All that hold a subject or wait for one, oldest first."""
     return [_row(row) for row in tx.execute(_UNFINISHED)]
+
+
+def count_unfinished(tx: sa.Connection) -> dict[tuple[str, ...], int]:
+    """(kind, state) -> how many that hold a subject or wait for one."""
+    return {(row.kind, row.state): row.number for row in tx.execute(_COUNTED)}
 
 
 def kinds_of(tx: sa.Connection, subjects: Iterable[str]) -> list[tuple[str, str]]:
