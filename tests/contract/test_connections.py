@@ -12,7 +12,8 @@ import pytest
 
 from lamina.model.settings import Limits
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import identity, images
+from lamina.store import identity, images, tokens
+from lamina.store.bootstrap import bootstrap
 from tests.contract.public import served
 from tests.scenario.cloud import eventually
 
@@ -40,10 +41,10 @@ def port(limited: ControlPlane) -> Iterator[int]:
 def token(plane: ControlPlane) -> str:
     now = plane.clock.now()
     with plane.db.write() as tx:
-        identity.bootstrap(tx, "a", "d", now)
+        bootstrap(tx, "a", "d", now)
         user, _ = identity.password_of(tx, name="admin")
         assert user is not None
-        return identity.add_token(tx, user.id, user.default_project_id, ["password"], now, now + 3600)
+        return tokens.add_token(tx, user.id, user.default_project_id, ["password"], now, now + 3600)
 
 
 def connected(port: int) -> socket.socket:

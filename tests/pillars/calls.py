@@ -21,7 +21,8 @@ _PLACEHOLDER = re.compile(r"\{([^}]+)\}")
 
 #: room -> placeholder of its paths -> kind of thing, empty where they are called alike; ``=word`` is the word itself
 KINDS: Mapping[str, Mapping[str, str]] = {
-    "identity": {"user_id": "user", "project_id": "project", "credential_id": "credential", "role_id": "role", "domain_id": "=default"},
+    "identity": {"user_id": "user", "project_id": "project", "credential_id": "credential", "role_id": "role", "domain_id": "=default"}
+    | {"group_id": "user group"},
     "compute": dict.fromkeys(("server", "port", "vgpu", "request", "migration", "group", "flavor", "project"), "")
     | {"hypervisor": "", "aggregate": ""}
     | {"name": "keypair", "service": "service uuid", "pattern": "=host", "key": "=a", "tag": "=a", "network": "=public"},
@@ -40,6 +41,10 @@ SPECIAL: Mapping[tuple[str, str, str], str] = {
     ("identity", "/services/", "id"): "catalog service",
     ("identity", "/endpoints/", "id"): "catalog endpoint",
     ("identity", "/regions/", "id"): "=RegionOne",
+    ("identity", "PATCH /roles/", "role_id"): "custom role",
+    ("identity", "DELETE /roles/", "role_id"): "custom role",
+    ("identity", "PATCH /domains/", "domain_id"): "spare domain",
+    ("identity", "DELETE /domains/", "domain_id"): "spare domain",
     ("compute", "PUT /os-services/{service} until", "service"): "=enable",
 }
 _JSON_PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
@@ -66,6 +71,12 @@ BODIES: Mapping[str, Any] = {
     "identity POST /projects": {"project": {"name": "new"}},
     "identity PATCH /projects/{project_id}": {"project": {"description": "new"}},
     "identity POST /users": {"user": {"name": "new"}},
+    "identity POST /groups": {"group": {"name": "new"}},
+    "identity PATCH /groups/{group_id}": {"group": {"description": "new"}},
+    "identity POST /domains": {"domain": {"name": "new"}},
+    "identity PATCH /domains/{domain_id}": {"domain": {"description": "new"}},
+    "identity POST /roles": {"role": {"name": "new"}},
+    "identity PATCH /roles/{role_id}": {"role": {"description": "new"}},
     "identity PATCH /users/{user_id}": {"user": {"description": "new"}},
     "identity POST /users/{user_id}/password": {"user": {"password": "new", "original_password": PASSWORD}},
     "identity POST /users/{user_id}/application_credentials": {"application_credential": {"name": "new"}},

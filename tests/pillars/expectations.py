@@ -30,6 +30,7 @@ _IDENTITY: Table = {
         GET /projects/{project_id}
         GET /users/{user_id}
         GET /users/{user_id}/projects
+        GET /users/{user_id}/groups
     """,
     Right.OWNER: """
         POST /users/{user_id}/password
@@ -51,12 +52,27 @@ _IDENTITY: Table = {
         PATCH /projects/{project_id}
         DELETE /projects/{project_id}
         GET /domains
+        POST /domains
+        PATCH /domains/{domain_id}
+        DELETE /domains/{domain_id}
+        GET /groups
+        POST /groups
+        GET /groups/{group_id}
+        PATCH /groups/{group_id}
+        DELETE /groups/{group_id}
+        GET /groups/{group_id}/users
+        GET /groups/{group_id}/users/{user_id}
+        PUT /groups/{group_id}/users/{user_id}
+        DELETE /groups/{group_id}/users/{user_id}
         GET /users
         POST /users
         PATCH /users/{user_id}
         DELETE /users/{user_id}
         GET /roles
+        POST /roles
         GET /roles/{role_id}
+        PATCH /roles/{role_id}
+        DELETE /roles/{role_id}
         GET /role_inferences
         GET /role_assignments
         GET /projects/{project_id}/users/{user_id}/roles
@@ -67,6 +83,22 @@ _IDENTITY: Table = {
         GET /system/users/{user_id}/roles/{role_id}
         PUT /system/users/{user_id}/roles/{role_id}
         DELETE /system/users/{user_id}/roles/{role_id}
+        GET /projects/{project_id}/groups/{group_id}/roles
+        GET /projects/{project_id}/groups/{group_id}/roles/{role_id}
+        PUT /projects/{project_id}/groups/{group_id}/roles/{role_id}
+        DELETE /projects/{project_id}/groups/{group_id}/roles/{role_id}
+        GET /domains/{domain_id}/users/{user_id}/roles
+        GET /domains/{domain_id}/users/{user_id}/roles/{role_id}
+        PUT /domains/{domain_id}/users/{user_id}/roles/{role_id}
+        DELETE /domains/{domain_id}/users/{user_id}/roles/{role_id}
+        GET /domains/{domain_id}/groups/{group_id}/roles
+        GET /domains/{domain_id}/groups/{group_id}/roles/{role_id}
+        PUT /domains/{domain_id}/groups/{group_id}/roles/{role_id}
+        DELETE /domains/{domain_id}/groups/{group_id}/roles/{role_id}
+        GET /system/groups/{group_id}/roles
+        GET /system/groups/{group_id}/roles/{role_id}
+        PUT /system/groups/{group_id}/roles/{role_id}
+        DELETE /system/groups/{group_id}/roles/{role_id}
     """,
 }
 _COMPUTE: Table = {

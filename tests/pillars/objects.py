@@ -27,8 +27,25 @@ from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.operations import create, enrolment
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import aggregates, application_credentials, flavors, hosts, identity, images, keypairs, passwords, ports, servers
+from lamina.store import (
+    aggregates,
+    application_credentials,
+    domains,
+    flavors,
+    hosts,
+    identity,
+    images,
+    keypairs,
+    passwords,
+    ports,
+    role_assignments,
+    servers,
+    tokens,
+)
+from lamina.store import groups as user_groups
+from lamina.store import roles as store_roles
 from lamina.store import server_groups as groups
+from lamina.store.bootstrap import bootstrap
 from lamina.store.keypairs import Keypair
 from tests.faults.desk import Desk
 from tests.faults.world import ONE, World
@@ -126,8 +143,8 @@ class Cloud:
     def _people(self) -> None:
         now, hashed = self.plane.clock.now(), passwords.hashed(PASSWORD)
         with self.plane.db.write() as tx:
-            identity.bootstrap(tx, PASSWORD, PASSWORD, now)
-            roles = {role.name: role.id for role in identity.list_roles(tx)}
+            bootstrap(tx, PASSWORD, PASSWORD, now)
+            roles = {role.name: role.id for role in store_roles.list_roles(tx)}
             for side in SIDES:
                 project = identity.Project(identity.new_id(), f"secret-of-{side}", "", True)
                 identity.add_project(tx, project)
@@ -139,7 +156,7 @@ class Cloud:
             for name, (role, side) in USERS.items():
                 made = identity.User(identity.new_id(), f"{name}-secret-of-{side}", "", None, True, self.things[side]["project"])
                 identity.add_user(tx, made, hashed)
-                identity.assign(tx, made.id, roles[role], self.things[side]["project"])
+                role_assignments.assign(tx, made.id, roles[role], self.things[side]["project"])
                 people[name] = made
             for name, person in people.items():
                 self._person(tx, name, person, roles)
@@ -148,7 +165,7 @@ class Cloud:
         now = self.plane.clock.now()
         role, side = USERS.get(name, ("admin", "home"))
         project_id = person.default_project_id or ""
-        self.tokens[name] = identity.add_token(tx, person.id, project_id, ["password"], now, now + 10**9)
+        self.tokens[name] = tokens.add_token(tx, person.id, project_id, ["password"], now, now + 10**9)
         key = Keypair(person.id, f"key-of-{name}-secret-of-{side}", "ssh", "ab:cd", public_key(f"{name}-secret-of-{side}"), now)
         keypairs.add(tx, key)
         credential = application_credentials.Credential(
@@ -157,7 +174,7 @@ class Cloud:
         application_credentials.add(tx, credential, "no hash")
         self.users[name] = {"user": person.id, "keypair": key.name, "credential": credential.id, "own project": project_id}
         if name == "mel":
-            self.tokens["mel, expired"] = identity.add_token(tx, person.id, project_id, ["password"], now - 100, now - 50)
+            self.tokens["mel, expired"] = tokens.add_token(tx, person.id, project_id, ["password"], now - 100, now - 50)
 
     def _project(self, side: str) -> None:
         things, user = self.things[side], self.users["mel" if side == "home" else "eve"]["user"]
@@ -237,8 +254,14 @@ class Cloud:
         with self.plane.db.write() as tx:
             host = next(h for h in hosts.all_hosts(tx) if h.name == "host1")
             aggregate = aggregates.add(tx, "racks", None, now)
+            spare = domains.Domain(identity.new_id(), "spare", "", False)
+            domains.add_domain(tx, spare)
+            custom = store_roles.Role(identity.new_id(), "custom", "")
+            store_roles.add_role(tx, custom)
+            people = user_groups.Group(identity.new_id(), "people", "", domains.DOMAIN_ID)
+            user_groups.add_group(tx, people)
             operation = tx.exec_driver_sql("SELECT id FROM sagas ORDER BY seq").scalars().first()
-            role = next(r for r in identity.list_roles(tx) if r.name == "reader")
+            role = next(r for r in store_roles.list_roles(tx) if r.name == "reader")
         token, text = enrolment.new_token(self.plane, None, 3600)
         self.common |= {
             "host": host.name,
@@ -248,6 +271,9 @@ class Cloud:
             "aggregate": str(aggregate.id),
             "operation": str(operation),
             "role": role.id,
+            "custom role": custom.id,
+            "spare domain": spare.id,
+            "user group": people.id,
             "join token": token.id,
             "join secret": JoinToken.parse(text).secret,
             "csr": certificates.request(certificates.new_key(), "newcomer").decode(),

@@ -21,7 +21,7 @@ from lamina.model.flavors import Flavor
 from lamina.model.ids import PciAddress
 from lamina.model.policies import PolicyName, parse_policy
 from lamina.model.queueing import parse_wait
-from lamina.store.identity import token_hash
+from lamina.store.tokens import token_hash
 from tests.faults.desk import Desk
 from tests.faults.world import ONE, World
 from tests.pillars import sources

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity
+from lamina.store import tokens as store
+from lamina.store.bootstrap import bootstrap
 from lamina.store.good_tokens import GoodTokens
-from lamina.store.identity import Token
-from lamina.store.tables.identity import role_assignments, tokens
+from lamina.store.tables.identity import domains, group_members, group_role_assignments, role_assignments, roles, tokens, user_groups
 from lamina.store.tables.placement import traits
+from lamina.store.tokens import Token
 
 NOW, LATER = 1000.0, 2000.0
 
@@ -22,17 +24,17 @@ NOW, LATER = 1000.0, 2000.0
 def token(plane: ControlPlane) -> Token:
     """One of the user demo for the project demo, looked up and so remembered."""
     with plane.db.write() as tx:
-        identity.bootstrap(tx, "a", "b", NOW)
+        bootstrap(tx, "a", "b", NOW)
     with plane.db.write() as tx:
         user, project = identity.list_users(tx, name="demo")[0], identity.list_projects(tx, name="demo")[0]
-        shown = identity.add_token(tx, user.id, project.id, ["password"], NOW, LATER)
-    found = plane.tokens.find(identity.token_hash(shown), NOW)
+        shown = store.add_token(tx, user.id, project.id, ["password"], NOW, LATER)
+    found = plane.tokens.find(store.token_hash(shown), NOW)
     assert found is not None
     return found
 
 
 def revoke(tx: sa.Connection, token: Token) -> None:
-    identity.revoke(tx, token.hash)
+    store.revoke(tx, token.hash)
 
 
 def take_the_role(tx: sa.Connection, token: Token) -> None:
@@ -53,7 +55,11 @@ def delete_the_project(tx: sa.Connection, token: Token) -> None:
     identity.delete_project(tx, token.project.id)
 
 
-ENDS = [revoke, take_the_role, disable_the_user, disable_the_project, delete_the_project]
+def disable_the_domain(tx: sa.Connection, _token: Token) -> None:
+    tx.execute(sa.update(domains).values(enabled=False))
+
+
+ENDS = [revoke, take_the_role, disable_the_user, disable_the_project, delete_the_project, disable_the_domain]
 
 
 @pytest.fixture
@@ -75,6 +81,21 @@ def test_it_is_looked_up_once(plane: ControlPlane, token: Token, statements: lis
 def test_what_ends_it_ends_it_at_once(plane: ControlPlane, token: Token, end: Callable[[sa.Connection, Token], None]) -> None:
     with plane.db.write() as tx:
         end(tx, token)
+    assert plane.tokens.find(token.hash, NOW) is None
+
+
+@pytest.mark.parametrize("table", [group_members, group_role_assignments, user_groups, roles], ids=lambda table: table.name)
+@pytest.mark.weakness(613)
+def test_what_is_had_by_a_group_ends_at_once(plane: ControlPlane, token: Token, table: sa.Table) -> None:
+    with plane.db.write() as tx:
+        role = tx.scalar(sa.select(roles.c.id).where(roles.c.name == "member"))
+        tx.execute(sa.insert(user_groups).values(id="g", domain_id="default", name="g"))
+        tx.execute(sa.insert(group_members).values(group_id="g", user_id=token.user.id))
+        tx.execute(sa.insert(group_role_assignments).values(group_id="g", role_id=role, target=token.target))
+        take_the_role(tx, token)
+    assert plane.tokens.find(token.hash, NOW) == token, "the role is held still, by the group"
+    with plane.db.write() as tx:
+        tx.execute(sa.delete(table))
     assert plane.tokens.find(token.hash, NOW) is None
 
 
@@ -123,15 +144,15 @@ def test_a_write_while_it_is_looked_up_has_it_looked_up_again(
     plane: ControlPlane, token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = GoodTokens(plane.db)
-    look = identity.find_token
+    look = store.find_token
 
     def looked(tx: sa.Connection, hash_: str, now: float) -> Token | None:
         found = look(tx, hash_, now)
         with plane.db.write() as other:
-            identity.revoke(other, hash_)
+            store.revoke(other, hash_)
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "find_token", looked)
+        patch.setattr(store, "find_token", looked)
         assert fresh.find(token.hash, NOW) == token, "it was good when it was looked at"
     assert fresh.find(token.hash, NOW) is None

@@ -12,7 +12,6 @@ from unittest import mock
 
 import argon2
 import httpx
-import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from lamina.api.application import application
@@ -20,8 +19,8 @@ from lamina.api.rooms import ROOMS
 from lamina.api.routing import Room, Route
 from lamina.model.flavors import Flavor
 from lamina.operations.kinds import KINDS as ALL_KINDS
-from lamina.store import flavors, identity, images, passwords
-from lamina.store.tables.identity import roles
+from lamina.store import flavors, identity, images, passwords, role_assignments, roles, tokens
+from lamina.store.bootstrap import bootstrap
 from tests.faults import world as worlds
 from tests.faults.desk import Desk
 from tests.faults.world import World
@@ -67,7 +66,7 @@ class Stage:
         cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         with mock.patch.object(passwords, "_HASHER", cheap):
             with world.plane.db.write() as tx:
-                identity.bootstrap(tx, PASSWORDS["admin"], PASSWORDS["demo"], now)
+                bootstrap(tx, PASSWORDS["admin"], PASSWORDS["demo"], now)
                 content = {"disk_format": "raw", "size": 1, "sha512": "ab" * 64}
                 images.add(tx, images.Image(IMAGE, "nobody", now, now, visibility="public", status="active", **content))  # type: ignore[arg-type]
                 for name, specs in (("small", {}), ("vgpu", {"resources:VGPU": "1"})):
@@ -89,12 +88,12 @@ class Cloud:
             if project is None:
                 identity.add_project(tx, identity.Project(identity.new_id(), name, "", True))
             (where,) = identity.list_projects(tx, name=project or name)
-            if not identity.list_roles(tx, name=role):
-                tx.execute(sa.insert(roles).values(id=identity.new_id(), name=role, description=""))
-            (known,) = identity.list_roles(tx, name=role)
+            if not roles.list_roles(tx, name=role):
+                roles.add_role(tx, roles.Role(identity.new_id(), role, ""))
+            (known,) = roles.list_roles(tx, name=role)
             user = identity.User(identity.new_id(), name, "", None, True, where.id)
             identity.add_user(tx, user, None)
-            identity.assign(tx, user.id, known.id, where.id)
+            role_assignments.assign(tx, user.id, known.id, where.id)
         return where.id
 
     @functools.lru_cache(maxsize=100)  # noqa: B019 - a cloud lives as long as one run
@@ -103,7 +102,7 @@ class Cloud:
         with self.world.plane.db.write() as tx:
             found, _ = identity.password_of(tx, name=user)
             assert found is not None
-            return identity.add_token(tx, found.id, found.default_project_id, ["password"], now, now + 1e6)
+            return tokens.add_token(tx, found.id, found.default_project_id, ["password"], now, now + 1e6)
 
     def ask(self, method: str, path: str, body: Any = None, *, user: str | None = "demo", version: str = "", **more: Any) -> httpx.Response:
         """``ask("GET", "/compute/v2.1/servers")``; `version` is a microversion's header."""

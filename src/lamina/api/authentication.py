@@ -5,7 +5,8 @@ from __future__ import annotations
 from lamina.api.routing import Context, Shown
 from lamina.model.errors import Unauthorized
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import identity
+from lamina.store import tokens
+from lamina.store.role_assignments import SYSTEM
 
 
 def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
@@ -15,7 +16,7 @@ def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
     """
     if not shown.token:
         raise Unauthorized("The request you have made requires authentication.")
-    found = plane.tokens.find(identity.token_hash(shown.token), plane.clock.now())
+    found = plane.tokens.find(tokens.token_hash(shown.token), plane.clock.now())
     if found is None:
         raise Unauthorized("The request you have made requires authentication.")
     return Context(
@@ -24,8 +25,11 @@ def by_token(plane: ControlPlane, shown: Shown, request_id: str) -> Context:
         user_name=found.user.name,
         project_id=found.project.id if found.project else None,
         project_name=found.project.name if found.project else None,
-        roles=found.roles,
-        system=found.target == identity.SYSTEM,
+        # a role on a domain is held on no project and not on the system; an administrator of a domain is none of the cloud
+        roles=found.roles if found.domain is None else frozenset(),
+        system=found.target == SYSTEM,
+        domain_id=found.domain.id if found.domain else None,
+        domain_roles=found.roles if found.domain else frozenset(),
         token_hash=found.hash,
         restricted=found.credential is not None and not found.credential.unrestricted,
     )

@@ -23,7 +23,7 @@ from lamina.model import decoding
 from lamina.model.errors import Unauthorized, Unavailable
 from lamina.model.settings import Keystone
 from lamina.operations.control_plane import ControlPlane
-from lamina.store.identity import token_hash
+from lamina.store.tokens import token_hash
 
 log = structlog.get_logger()
 

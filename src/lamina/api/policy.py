@@ -28,7 +28,7 @@ class Policy:
         conf([], project="lamina", default_config_files=[], default_config_dirs=[])
         self._enforcer = oslo_policy.Enforcer(conf)
         #: (rule, who) -> what the rules say, which stay as they are for as long as this process runs
-        self._allowed: dict[tuple[str, str | None, str | None, frozenset[str], bool], bool] = {}
+        self._allowed: dict[tuple[str, str | None, str | None, frozenset[str], bool, str | None, frozenset[str]], bool] = {}
         checks = defaults(routes)
         if file is not None:
             checks |= _read(file, checks)
@@ -41,7 +41,7 @@ class Policy:
 
     def enforce(self, rule: str, context: Context) -> None:
         """Raises `Forbidden` where the rule says no."""
-        asked = (rule, context.user_id, context.project_id, context.roles, context.system)
+        asked = (rule, context.user_id, context.project_id, context.roles, context.system, context.domain_id, context.domain_roles)
         if asked not in self._allowed:
             if len(self._allowed) >= _MOST_KEPT:
                 self._allowed.clear()
@@ -55,6 +55,8 @@ class Policy:
             "project_id": context.project_id,
             "roles": sorted(context.roles),
             "system_scope": "all" if context.system else None,
+            "domain_id": context.domain_id,
+            "domain_roles": sorted(context.domain_roles),
         }
         target = {"user_id": context.user_id, "project_id": context.project_id}
         return bool(self._enforcer.enforce(rule, target, credentials))

@@ -31,6 +31,9 @@ PROJECT_ADMIN = "rule:context_is_admin and not system_scope:all"
 MANAGER = "rule:project_manager_or_admin"
 MEMBER = "rule:project_member_or_admin"
 READER = "rule:project_reader_or_admin"
+#: in the Identity API: admins, and who has that role on a domain, within it
+DOMAIN_MANAGER = "rule:context_is_admin or rule:domain_manager"
+DOMAIN_READER = "rule:context_is_admin or rule:domain_reader"
 ANY_USER = "@"
 #: what the checks refer to, by Nova's names (nova/policies/base.py), so that a policy file for Nova is understood
 PERSONAS: Mapping[str, str] = {
@@ -38,6 +41,8 @@ PERSONAS: Mapping[str, str] = {
     "project_manager_or_admin": "role:manager or rule:context_is_admin",
     "project_member_or_admin": "role:member or rule:context_is_admin",
     "project_reader_or_admin": "role:reader or role:member or rule:context_is_admin",
+    "domain_manager": "domain_roles:manager",
+    "domain_reader": "domain_roles:reader",
 }
 
 
@@ -79,11 +84,15 @@ class Context:
     request_id: str
     user_id: str = ""
     user_name: str = ""
-    #: None for a system-scoped or unscoped token
+    #: None for a token whose scope is no project
     project_id: str | None = None
     project_name: str | None = None
     roles: frozenset[str] = frozenset()
     system: bool = False
+    #: None for a token whose scope is no domain
+    domain_id: str | None = None
+    #: roles held on the domain; they count in the Identity API only, and are not among ``roles``
+    domain_roles: frozenset[str] = frozenset()
     #: SHA-256 of the token that was shown, for revocation
     token_hash: str = ""
     #: whether the token was got by an application credential that may make no others

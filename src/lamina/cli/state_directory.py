@@ -14,7 +14,7 @@ from lamina.model import decoding
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, Conflict
 from lamina.model.settings import Settings
-from lamina.store import identity
+from lamina.store.bootstrap import bootstrap
 from lamina.store.database import Database
 
 
@@ -49,7 +49,7 @@ def first_start(db: Database, common: Path, clock: Clock) -> Passwords:
     except msgspec.DecodeError as error:
         raise Conflict(f"{path} is damaged: {error}") from error
     with db.write(queued=True) as tx:
-        identity.bootstrap(tx, passwords.admin, passwords.demo, clock.now())
+        bootstrap(tx, passwords.admin, passwords.demo, clock.now())
     return passwords
 
 

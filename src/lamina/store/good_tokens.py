@@ -1,27 +1,34 @@
 """Tokens that were found good, remembered until anything that they rest on is written to.
 
-What a token rests on is its own row, its user, its project, the roles it has there. On SQLite one process owns the
-database, so it sees every such write; where other processes write too nothing is remembered and each look is a query.
+What a token rests on is its own row, its user, its scope, their domains, and the roles its user has there, by groups too. On
+SQLite one process owns the database, so it sees every such write; where other processes write too nothing is remembered and each
+look is a query.
 """
 
 from __future__ import annotations
 
 import threading
 
-from lamina.store import identity
+from lamina.store import tokens
 from lamina.store.database import Database
-from lamina.store.identity import Token
-from lamina.store.tables.identity import (
-    application_credential_roles,
-    application_credentials,
-    projects,
-    role_assignments,
-    roles,
-    tokens,
-    users,
-)
+from lamina.store.tables import identity as tables
+from lamina.store.tokens import Token
 
-_RESTS_ON = frozenset({application_credential_roles, application_credentials, projects, role_assignments, roles, tokens, users})
+_RESTS_ON = frozenset(
+    {
+        tables.application_credential_roles,
+        tables.application_credentials,
+        tables.domains,
+        tables.group_members,
+        tables.group_role_assignments,
+        tables.projects,
+        tables.role_assignments,
+        tables.roles,
+        tables.tokens,
+        tables.user_groups,
+        tables.users,
+    }
+)
 #: tokens remembered at most
 _MOST_KEPT = 10_000
 
@@ -37,7 +44,7 @@ class GoodTokens:
         self._kept: dict[str, Token] = {}
 
     def find(self, hash_: str, now: float) -> Token | None:
-        """As `identity.find_token`."""
+        """As `tokens.find_token`."""
         if self._writes is None:
             return self._look(hash_, now)
         # counted before the look: what is written while it lasts makes its answer too old to be kept
@@ -58,7 +65,7 @@ class GoodTokens:
 
     def _look(self, hash_: str, now: float) -> Token | None:
         with self._db.read() as tx:
-            return identity.find_token(tx, hash_, now)
+            return tokens.find_token(tx, hash_, now)
 
 
 def _is_good(token: Token, now: float) -> bool:

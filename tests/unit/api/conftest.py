@@ -15,7 +15,8 @@ from lamina.api.application import application
 from lamina.model.errors import LaminaError
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
-from lamina.store import passwords
+from lamina.store import passwords, role_assignments, roles, tokens
+from lamina.store.bootstrap import bootstrap
 
 ROOMS = (identity.ROOM, identity.VERSIONS, image.ROOM, image.VERSIONS, network.ROOM, network.VERSIONS)
 PASSWORDS = {"admin": "admin's secret", "demo": "demo's secret"}
@@ -45,7 +46,7 @@ def cloud(plane: ControlPlane) -> ControlPlane:
     """The control plane after its first start, on a clock that moves only by ``cloud.clock.sleep``."""
     cloud = dataclasses.replace(plane, clock=VirtualClock())
     with cloud.db.write() as tx:
-        store.bootstrap(tx, PASSWORDS["admin"], PASSWORDS["demo"], cloud.clock.now())
+        bootstrap(tx, PASSWORDS["admin"], PASSWORDS["demo"], cloud.clock.now())
     return cloud
 
 
@@ -73,7 +74,7 @@ def user_ids(cloud: ControlPlane) -> dict[str, str]:
 def role_ids(cloud: ControlPlane) -> dict[str, str]:
     """Name -> id."""
     with cloud.db.read() as tx:
-        return {role.name: role.id for role in store.list_roles(tx)}
+        return {role.name: role.id for role in roles.list_roles(tx)}
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def headers(cloud: ControlPlane) -> Callable[..., dict[str, str]]:
             if found is None:
                 raise LaminaError(f"the test knows no user {user}")
             where = found.default_project_id if target == "" else target
-            token = store.add_token(tx, found.id, where, ["password"], now, now + cloud.settings.token_life)
+            token = tokens.add_token(tx, found.id, where, ["password"], now, now + cloud.settings.token_life)
         return {"X-Auth-Token": token}
 
     return made
@@ -113,7 +114,7 @@ def stranger(cloud: ControlPlane, role_ids: dict[str, str]) -> Callable[..., str
         user = store.User(store.new_id(), name, "", None, True, project.id)
         with cloud.db.write() as tx:
             store.add_user(tx, user, None)
-            store.assign(tx, user.id, role_ids[role], project.id)
+            role_assignments.assign(tx, user.id, role_ids[role], project.id)
         return project.id
 
     return made

@@ -16,7 +16,7 @@ from tests.faults.world import ONE, World
 from lamina.api.application import application
 from lamina.api.rooms import ROOMS, rooms_of
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import identity
+from lamina.store.bootstrap import bootstrap
 
 Headers = Callable[..., dict[str, str]]
 Figures = dict[str, dict[frozenset[tuple[str, str]], float]]
@@ -43,7 +43,7 @@ def world(desk: Desk) -> World:
 @pytest.fixture
 def cloud(world: World) -> ControlPlane:
     with world.plane.db.write() as tx:
-        identity.bootstrap(tx, "admin's secret", "demo's secret", world.clock.now())
+        bootstrap(tx, "admin's secret", "demo's secret", world.clock.now())
     return world.plane
 
 

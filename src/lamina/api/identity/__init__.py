@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.api.identity import answers, application_credentials, catalog, projects, roles, tokens, users
+from lamina.api.identity import answers, application_credentials, catalog, domains, grants, groups, projects, roles, tokens, users
 from lamina.api.identity.faults import fault
 from lamina.api.routing import Reply, Request, Room, Route
 
@@ -45,10 +45,13 @@ ROOM = Room(
         Route("GET", "/", version, "identity:version", "", public=True),
         *tokens.ROUTES,
         *catalog.ROUTES,
+        *domains.ROUTES,
         *projects.ROUTES,
         *users.ROUTES,
+        *groups.ROUTES,
         *application_credentials.ROUTES,
         *roles.ROUTES,
+        *grants.ROUTES,
     ),
     fault=fault,
 )

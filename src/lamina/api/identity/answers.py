@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from lamina.api.routing import Reply, Request
-from lamina.model.errors import BadRequest, Forbidden
+from lamina.model.errors import BadRequest
 from lamina.model.settings import Settings
-from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, Project, Role, User
-
-DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME}
+from lamina.store.domains import Domain
+from lamina.store.groups import Group
+from lamina.store.identity import Project, User
+from lamina.store.roles import Role
 
 #: what a name may be: something to see, and no control characters
 NAME = r"\A(?=.*\S)[^\x00-\x1f\x7f]+\Z"
@@ -29,12 +30,15 @@ def moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def domain(settings: Settings) -> dict[str, Any]:
-    return DOMAIN | {
-        "description": "The default domain",
-        "enabled": True,
+def domain(settings: Settings, value: Domain) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "description": value.description,
+        "enabled": value.enabled,
+        "tags": [],
         "options": {},
-        "links": {"self": f"{base(settings)}/domains/{DOMAIN_ID}"},
+        "links": {"self": f"{base(settings)}/domains/{value.id}"},
     }
 
 
@@ -44,8 +48,8 @@ def project(settings: Settings, value: Project) -> dict[str, Any]:
         "name": value.name,
         "description": value.description,
         "enabled": value.enabled,
-        "domain_id": DOMAIN_ID,
-        "parent_id": DOMAIN_ID,
+        "domain_id": value.domain_id,
+        "parent_id": value.domain_id,
         "is_domain": False,
         "tags": [],
         "options": {},
@@ -60,11 +64,21 @@ def user(settings: Settings, value: User) -> dict[str, Any]:
         "name": value.name,
         "description": value.description,
         "enabled": value.enabled,
-        "domain_id": DOMAIN_ID,
+        "domain_id": value.domain_id,
         "password_expires_at": None,
         "options": {},
         "links": {"self": f"{base(settings)}/users/{value.id}"},
     } | {name: given for name, given in optional.items() if given is not None}
+
+
+def group(settings: Settings, value: Group) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "description": value.description,
+        "domain_id": value.domain_id,
+        "links": {"self": f"{base(settings)}/groups/{value.id}"},
+    }
 
 
 def role(settings: Settings, value: Role) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def role(settings: Settings, value: Role) -> dict[str, Any]:
         "name": value.name,
         "description": value.description,
         "domain_id": None,
-        "options": {},
+        "options": {"immutable": True} if value.built_in else {},
         "links": {"self": f"{base(settings)}/roles/{value.id}"},
     }
 
@@ -96,14 +110,3 @@ def flag(request: Request, name: str) -> bool | None:
     if word in {"0", "false", "no"}:
         return False
     raise BadRequest(f"{name}: {given[:80]!r} is neither true nor false")
-
-
-def elsewhere(request: Request) -> bool:
-    """Whether the query asks for another domain than the one there is, so that nothing can be found."""
-    return any(request.value(name) not in (None, "", DOMAIN_ID) for name in ("domain_id", "parent_id"))
-
-
-def must_be_own(request: Request, what: str, own: str | None, asked: str) -> None:
-    """Admins see everything, others themselves. Raises `Forbidden`, alike for what exists and what does not."""
-    if not request.context.is_admin and own != asked:
-        raise Forbidden(f"You are not authorized to see or change this {what}; only an admin and its owner are.")

@@ -15,7 +15,7 @@ from lamina.api.identity import answers
 from lamina.api.routing import ANY_USER, Reply, Request, Route
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.store import application_credentials as store
-from lamina.store import identity, passwords
+from lamina.store import identity, passwords, roles
 from lamina.store.application_credentials import Credential
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=answers.NAME)]
@@ -126,7 +126,7 @@ def create(request: Request) -> Reply:
 def _roles(request: Request, wanted: list[RoleRef]) -> dict[str, str]:
     """Those named, or all that the token has. Raises `BadRequest` for one that the token does not have."""
     with request.plane.db.read() as tx:
-        held = {role.id: role.name for role in identity.list_roles(tx) if role.name in request.context.roles}
+        held = {role.id: role.name for role in roles.list_roles(tx) if role.name in request.context.roles}
     if not wanted:
         return held
     by_name = {name: role_id for role_id, name in held.items()}

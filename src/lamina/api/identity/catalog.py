@@ -63,8 +63,9 @@ def catalog(settings: Settings) -> list[dict[str, Any]]:
 
 
 def show_catalog(request: Request) -> Reply:
-    if request.context.project_id is None and not request.context.system:
-        raise Forbidden("An unscoped token has no catalog; ask for a token with a project or the system as its scope.")
+    context = request.context
+    if context.project_id is None and context.domain_id is None and not context.system:
+        raise Forbidden("An unscoped token has no catalog; ask for a token with a project, a domain or the system as its scope.")
     return answers.listing(request, "catalog", catalog(request.plane.settings))
 
 

@@ -18,9 +18,13 @@ from lamina.api.identity.catalog import catalog
 from lamina.api.routing import ANY_USER, Reply, Request, Route
 from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from lamina.model.settings import Settings
-from lamina.store import application_credentials, identity, passwords
+from lamina.store import application_credentials, domains, identity, passwords
+from lamina.store import tokens as store
 from lamina.store.application_credentials import Credential
-from lamina.store.identity import DOMAIN_ID, DOMAIN_NAME, SYSTEM, Token, derived_id
+from lamina.store.domains import DOMAIN_ID, Domain
+from lamina.store.identity import derived_id
+from lamina.store.role_assignments import SYSTEM
+from lamina.store.tokens import Token
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=answers.TEXT)]
 
@@ -29,9 +33,12 @@ class DomainRef(msgspec.Struct):
     id: _Text | None = None
     name: _Text | None = None
 
-    @property
-    def is_default(self) -> bool:
-        return self.id == DOMAIN_ID if self.id is not None else self.name == DOMAIN_NAME
+    def find(self, tx: sa.Connection) -> str | None:
+        """The id of the domain; None where there is none like that."""
+        if self.id is None and self.name is None:
+            raise BadRequest("domain: say its id or its name")
+        by_name = self.name if self.id is None else None
+        return next((domain.id for domain in domains.list_domains(tx, domain_id=self.id, name=by_name)), None)
 
 
 class UserProof(msgspec.Struct):
@@ -124,7 +131,7 @@ def issue(request: Request) -> Reply:
             return _issue(request, tx, _Proven(user, ("password",), now + plane.settings.token_life), auth.scope, now)
     if method == "token" and auth.identity.token is not None:
         with plane.db.write() as tx:
-            shown = identity.find_token(tx, identity.token_hash(auth.identity.token.id), now)
+            shown = store.find_token(tx, store.token_hash(auth.identity.token.id), now)
             if shown is None:
                 raise _refused()
             if shown.credential is not None:
@@ -163,10 +170,9 @@ def _find_secret(tx: sa.Connection, proof: CredentialProof) -> tuple[str, str] |
     """The credential's id and the hash of its secret."""
     if proof.id is not None:
         return application_credentials.secret_of(tx, credential_id=proof.id)
-    owner = proof.user
-    if owner is None or (owner.domain is not None and not owner.domain.is_default):
+    if proof.user is None:
         return None
-    user, _ = identity.password_of(tx, user_id=owner.id, name=owner.name)
+    user, _ = _found(tx, proof.user.id, proof.user.name, proof.user.domain)
     return application_credentials.secret_of(tx, user_id=user.id, name=proof.name) if user is not None else None
 
 
@@ -182,18 +188,27 @@ def _check_password(request: Request, proof: UserProof) -> str:
 
 
 def _lookup(tx: sa.Connection, proof: UserProof) -> tuple[identity.User | None, str | None]:
-    if proof.domain is not None and not proof.domain.is_default:
-        return None, None
-    user, kept = identity.password_of(tx, user_id=proof.id, name=proof.name)
+    user, kept = _found(tx, proof.id, proof.name, proof.domain)
     return (user, kept) if user is not None and user.enabled else (None, None)
+
+
+def _found(
+    tx: sa.Connection, user_id: str | None, name: str | None, domain: DomainRef | None
+) -> tuple[identity.User | None, str | None]:
+    """The user with the hash of the password; both None for nobody, in a domain that there is not, or in one that is disabled."""
+    domain_id = DOMAIN_ID if domain is None else domain.find(tx)
+    if domain_id is None:
+        return None, None
+    user, kept = identity.password_of(tx, user_id=user_id, name=name, domain_id=domain_id)
+    return (user, kept) if user is not None and (domain is None or user.domain_id == domain_id) else (None, None)
 
 
 def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | Credential | str | None, now: float) -> Reply:
     credential = scope if isinstance(scope, Credential) else None
     target = scope.project_id if isinstance(scope, Credential) else _target(tx, proven.user, scope)
     credential_id = credential.id if credential is not None else None
-    token = identity.add_token(tx, proven.user.id, target, proven.methods, now, proven.expires_at, credential_id=credential_id)
-    made = identity.find_token(tx, identity.token_hash(token), now)
+    token = store.add_token(tx, proven.user.id, target, proven.methods, now, proven.expires_at, credential_id=credential_id)
+    made = store.find_token(tx, store.token_hash(token), now)
     if made is None:  # no role on the target, the project disabled or not there: nothing is kept
         raise _refused()
     return Reply(201, body(request.plane.settings, made, with_catalog=_wants_catalog(request)), _headers(token))
@@ -201,30 +216,34 @@ def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | 
 
 def _target(tx: sa.Connection, user: identity.User, scope: Scope | str | None) -> str | None:
     if scope is None:
-        held = {project.id for project in identity.list_projects(tx, enabled=True, held_by=user.id)}
+        held = {project.id for project in identity.usable_projects(tx, user.id)}
         return user.default_project_id if user.default_project_id in held else None
     if not isinstance(scope, Scope):
         return None
     named = [ref for ref in (scope.project, scope.system, scope.domain) if ref is not None]
     if len(named) != 1:
-        raise BadRequest("auth.scope: say one of 'project' and 'system', or leave the scope out")
+        raise BadRequest("auth.scope: say one of 'project', 'domain' and 'system', or leave the scope out")
     if scope.system is not None:
         return SYSTEM
     if scope.project is not None:
         return _project_target(tx, scope.project)
-    raise _refused()  # nobody has a role on the domain
+    domain_id = scope.domain.find(tx) if scope.domain is not None else None
+    if domain_id is None:
+        raise _refused()
+    return domain_id
 
 
 def _project_target(tx: sa.Connection, ref: ProjectRef) -> str:
-    if ref.domain is not None and not ref.domain.is_default:
-        raise _refused()
-    if ref.id is not None:
-        if ref.id == SYSTEM:
-            raise _refused()
-        return ref.id
-    if ref.name is None or ref.domain is None:
+    if ref.id is None and (ref.name is None or ref.domain is None):
         raise BadRequest("auth.scope.project: say its id, or its name and its domain")
-    for project in identity.list_projects(tx, name=ref.name):
+    domain_id = ref.domain.find(tx) if ref.domain is not None else None
+    if ref.domain is not None and domain_id is None:
+        raise _refused()
+    if ref.id is None:
+        found = identity.list_projects(tx, name=ref.name, domain_id=domain_id)
+    else:
+        found = identity.list_projects(tx, project_id=ref.id, domain_id=domain_id)
+    for project in found:
         return project.id
     raise _refused()
 
@@ -241,17 +260,27 @@ def body(settings: Settings, token: Token, *, with_catalog: bool) -> dict[str, A
     """A token as Keystone describes it; the token itself goes in the header ``X-Subject-Token`` only."""
     told: dict[str, Any] = {
         "methods": list(token.methods),
-        "user": {"id": token.user.id, "name": token.user.name, "domain": answers.DOMAIN, "password_expires_at": None},
+        "user": {
+            "id": token.user.id,
+            "name": token.user.name,
+            "domain": _named(token.user_domain),
+            "password_expires_at": None,
+        },
         "audit_ids": [token.audit_id],
         "issued_at": answers.moment(token.issued_at),
         "expires_at": answers.moment(token.expires_at),
     }
     if token.target is not None:
-        told["roles"] = [{"id": derived_id("role", name), "name": name} for name in sorted(token.roles)]
+        # what is implied comes with Lamina, and its id follows from its name
+        ids = {name: token.role_ids.get(name) or derived_id("role", name) for name in sorted(token.roles)}
+        told["roles"] = [{"id": role_id, "name": name} for name, role_id in ids.items()]
         if with_catalog:
             told["catalog"] = catalog(settings)
-    if token.project is not None:
-        told |= {"project": {"id": token.project.id, "name": token.project.name, "domain": answers.DOMAIN}, "is_domain": False}
+    if token.project is not None and token.project_domain is not None:
+        project = {"id": token.project.id, "name": token.project.name, "domain": _named(token.project_domain)}
+        told |= {"project": project, "is_domain": False}
+    elif token.domain is not None:
+        told["domain"] = _named(token.domain)
     elif token.target == SYSTEM:
         told["system"] = {"all": True}
     if token.credential is not None:
@@ -260,17 +289,21 @@ def body(settings: Settings, token: Token, *, with_catalog: bool) -> dict[str, A
     return {"token": told}
 
 
+def _named(domain: Domain) -> dict[str, str]:
+    return {"id": domain.id, "name": domain.name}
+
+
 def _subject(request: Request) -> tuple[str, Token]:
     """The token of ``X-Subject-Token``: one's own, or any for admins and services. Raises `NotFound`, and `Forbidden` to others."""
     shown = request.headers.get("x-subject-token")
     if not shown:
         raise BadRequest("The header X-Subject-Token is missing: it names the token that this is about.")
-    hash_ = identity.token_hash(shown)
+    hash_ = store.token_hash(shown)
     own = hmac.compare_digest(hash_, request.context.token_hash)
     if not (own or request.context.roles & {"admin", "service"}):
         raise Forbidden("You are not authorized to look at or end another's token.")
     with request.plane.db.read() as tx:
-        found = identity.find_token(tx, hash_, request.plane.clock.now())
+        found = store.find_token(tx, hash_, request.plane.clock.now())
     if found is None:
         raise NotFound("Could not find token.")
     return shown, found
@@ -286,7 +319,7 @@ def revoke(request: Request) -> Reply:
     """DELETE /auth/tokens."""
     _, found = _subject(request)
     with request.plane.db.write() as tx:
-        identity.revoke(tx, found.hash)
+        store.revoke(tx, found.hash)
     return Reply(204)
 
 

@@ -15,7 +15,8 @@ from lamina.api import compute
 from lamina.api.application import application
 from lamina.model.flavors import Flavor
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import flavors, identity, images
+from lamina.store import flavors, images
+from lamina.store.bootstrap import bootstrap
 
 IMAGE = "44444444-4444-4444-8444-444444444441"
 MISSING = "55555555-5555-4555-8555-555555555551"
@@ -34,7 +35,7 @@ def world(desk: Desk) -> World:
     world = World.on(desk, "mdev")
     now = world.clock.now()
     with world.plane.db.write() as tx:
-        identity.bootstrap(tx, "admin's secret", "demo's secret", now)
+        bootstrap(tx, "admin's secret", "demo's secret", now)
         content = images.Image(IMAGE, "nobody", now, now, visibility="public", status="active", disk_format="raw", size=1, sha512="ab" * 64)
         images.add(tx, content)
         for name, vcpus, specs in (("small", 1, {}), ("vgpu", 1, {"resources:VGPU": "1"}), ("huge", 1000, {})):

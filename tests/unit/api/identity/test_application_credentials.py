@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import identity as store
+from lamina.store import role_assignments, roles, tokens
 from lamina.store.tables import identity as tables
 
 TOKENS = "/identity/v3/auth/tokens"
@@ -95,12 +95,12 @@ def test_it_is_worth_no_more_than_its_user(
     made = make(client, path, headers("demo"), roles=[{"name": "reader"}])
     token = prove(client, by_id(made)).headers["X-Subject-Token"]
     with cloud.db.read() as tx:
-        found = store.find_token(tx, store.token_hash(token), cloud.clock.now())
+        found = tokens.find_token(tx, tokens.token_hash(token), cloud.clock.now())
         assert found is not None
         assert found.roles == {"reader"}
-        member = next(role.id for role in store.list_roles(tx) if role.name == "member")
+        member = next(role.id for role in roles.list_roles(tx) if role.name == "member")
     with cloud.db.write() as tx:
-        store.unassign(tx, user_ids["demo"], member, project_ids["demo"])
+        role_assignments.unassign(tx, user_ids["demo"], member, project_ids["demo"])
     assert client.get("/identity/v3/auth/projects", headers={"X-Auth-Token": token}).status_code == 401
     assert prove(client, by_id(made)).status_code == 401
 

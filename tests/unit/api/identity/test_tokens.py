@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
-from lamina.store import passwords
+from lamina.store import passwords, role_assignments
+from lamina.store.bootstrap import bootstrap
 from lamina.store.tables import identity as tables
 
 TOKENS = "/identity/v3/auth/tokens"
@@ -228,7 +229,7 @@ def test_what_ends_a_token(
             case "project deleted":
                 store.delete_project(tx, project)
             case "role taken":
-                store.unassign(tx, user, role_ids["member"], project)
+                role_assignments.unassign(tx, user, role_ids["member"], project)
             case "password set":
                 store.change_user(tx, user, {"password_hash": None})
     assert client.get("/identity/v3/auth/projects", headers=demo).status_code == 401
@@ -323,7 +324,7 @@ def test_first_start_happens_once(cloud: ControlPlane) -> None:
 
     before = everything()
     with cloud.db.write() as tx:
-        store.bootstrap(tx, "another", "another", cloud.clock.now())
+        bootstrap(tx, "another", "another", cloud.clock.now())
     assert everything() == before
 
 

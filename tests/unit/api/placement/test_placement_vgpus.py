@@ -11,14 +11,14 @@ from tests.unit.api.placement.conftest import CONSUMER, Call, holding
 
 from lamina.model.servers import Server
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import identity
+from lamina.store.bootstrap import bootstrap
 
 
 @pytest.fixture
 def world(desk: Desk) -> World:
     world = World.on(desk, "mdev")
     with world.plane.db.write() as tx:
-        identity.bootstrap(tx, "admin's secret", "demo's secret", world.clock.now())
+        bootstrap(tx, "admin's secret", "demo's secret", world.clock.now())
     return world
 
 
