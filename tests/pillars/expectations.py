@@ -327,6 +327,11 @@ _AGENTS: Table = {
         GET /disks/{server}/file
     """,
 }
+_METRICS: Table = {
+    Right.ADMIN: """
+        GET
+    """,
+}
 _DOOR: Table = {
     Right.ANYONE: """
         GET /
@@ -351,6 +356,7 @@ _TABLES: Mapping[str, Table] = {
     "network-versions": _VERSIONS,
     "fleet": _FLEET,
     "agents": _AGENTS,
+    "metrics": _METRICS,
     "door": _DOOR,
 }
 
