@@ -24,7 +24,6 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.scheduling import claim
 from lamina.store import enrolments, hosts, providers, servers
 from lamina.store.enrolments import Enrolment, TokenRow
-from lamina.store.tables.hosts import vgpus
 
 log = structlog.get_logger()
 
@@ -209,7 +208,7 @@ def remove(plane: ControlPlane, host: str) -> None:
             raise NotFound(f"Host {host[:255]} could not be found.")
         for evacuation in servers.evacuations(tx, from_host=host):
             claim.release(tx, evacuation.id, now=now)  # whoever removes a host says that it is gone; should it join again, it is cleared
-        if servers.on_host(tx, host) or hosts.select_vgpus(tx, vgpus.c.host == host):
+        if servers.on_host(tx, host) or hosts.vgpus_on(tx, host):
             raise InUse(f"Host {host} has servers; move or delete them first.")
         if recorded is not None:
             gpus = [gpu.provider_id for gpu in hosts.gpus_of(tx, host) if gpu.provider_id is not None]

@@ -30,7 +30,6 @@ from lamina.saga.runner import Caller
 from lamina.store import hosts, repairs, sagas, servers, stale_consumers
 from lamina.store.hosts import Host
 from lamina.store.stale_consumers import StaleConsumer
-from lamina.store.tables.hosts import vgpus
 
 log = structlog.get_logger()
 
@@ -97,7 +96,7 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
 
 def _view(plane: ControlPlane, tx: sa.Connection, report: HostReport, before: Host | None, asked_at: float, *, behind: bool) -> View:
     name = report.host
-    records = hosts.select_vgpus(tx, vgpus.c.host == name)
+    records = hosts.vgpus_on(tx, name)
     named = {record.server_id for record in records}
     named |= {d.server_id for d in report.domains if d.server_id is not None}
     ours = (v for v in (*(v for g in report.gpus for v in g.vgpus), *report.lost) if v.ours)

@@ -221,6 +221,7 @@ def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
 #: in this order a server's are of the same types on every host
 _VGPUS = sa.select(vgpus).order_by(vgpus.c.host, vgpus.c.type, vgpus.c.address, vgpus.c.created_at, vgpus.c.uuid)
 _VGPUS_BY_STATE = sa.select(vgpus.c.state, sa.func.count().label("number")).group_by(vgpus.c.state)
+_VGPUS_ON = _VGPUS.where(vgpus.c.host == sa.bindparam("host"))
 _VGPUS_OF = _VGPUS.where(vgpus.c.server_id == sa.bindparam("server_id"))
 _VGPUS_PAID_BY = _VGPUS_OF.where(vgpus.c.consumer_id == sa.bindparam("consumer_id"))
 _STANDING = sa.select(vgpus.c.provider_id, vgpus.c.type, vgpus.c.placement).order_by(vgpus.c.created_at, vgpus.c.uuid)
@@ -236,6 +237,11 @@ def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list
 def count_vgpus(tx: sa.Connection) -> dict[str, int]:
     """State -> how many vGPUs are recorded in it."""
     return {row.state: row.number for row in tx.execute(_VGPUS_BY_STATE)}
+
+
+def vgpus_on(tx: sa.Connection, host: str) -> list[Vgpu]:
+    """All that are recorded for a host."""
+    return [_vgpu(row) for row in tx.execute(_VGPUS_ON, {"host": host})]
 
 
 def vgpus_of_server(tx: sa.Connection, server_id: str, consumer_id: str | None = None) -> list[Vgpu]:
@@ -294,6 +300,9 @@ def heard_by_others(tx: sa.Connection, me: str, since: float) -> frozenset[str]:
     return frozenset(tx.scalars(sa.select(hosts.c.name).where(hosts.c.last_seen_at >= since, hosts.c.heard_by != me)))
 
 
+_SILENT = sa.select(hosts.c.name).where(sa.or_(hosts.c.last_seen_at < sa.bindparam("since"), hosts.c.forced_down))
+
+
 def silent(tx: sa.Connection, since: float) -> frozenset[str]:
     """Names of the hosts that were not heard of after `since`, or that an operator calls down."""
-    return frozenset(tx.scalars(sa.select(hosts.c.name).where(sa.or_(hosts.c.last_seen_at < since, hosts.c.forced_down))))
+    return frozenset(tx.scalars(_SILENT, {"since": since}))

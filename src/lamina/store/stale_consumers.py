@@ -29,8 +29,8 @@ class StaleConsumer:
     hosts: tuple[str, ...] = ()
 
 
-def find(tx: sa.Connection, consumer_id: str | None = None) -> list[StaleConsumer]:
-    """All of them, or the one if it is stale, in the order of their ids."""
+def _those(*, one: bool) -> sa.CompoundSelect[str, str, str]:
+    """All of them, or the one whose id is the parameter."""
     gone = (
         sa.select(consumers.c.id, servers.c.id.label("server_id"), sa.literal("its server is deleted").label("why"))
         .join_from(consumers, servers, servers.c.id == consumers.c.id)
@@ -46,10 +46,20 @@ def find(tx: sa.Connection, consumer_id: str | None = None) -> list[StaleConsume
         .join_from(vgpus, servers, servers.c.id == vgpus.c.server_id, isouter=True)
         .where(servers.c.id.is_(None))
     )
-    if consumer_id is not None:
+    if one:
+        consumer_id = sa.bindparam("consumer_id")
         gone, over = gone.where(consumers.c.id == consumer_id), over.where(consumers.c.id == consumer_id)
         nobodys = nobodys.where(vgpus.c.consumer_id == consumer_id)
-    rows = sorted(tx.execute(sa.union(gone, over, nobodys)), key=lambda row: row.id)
+    return sa.union(gone, over, nobodys)
+
+
+_ALL, _ONE = _those(one=False), _those(one=True)
+
+
+def find(tx: sa.Connection, consumer_id: str | None = None) -> list[StaleConsumer]:
+    """All of them, or the one if it is stale, in the order of their ids."""
+    found = tx.execute(_ALL) if consumer_id is None else tx.execute(_ONE, {"consumer_id": consumer_id})
+    rows = sorted(found, key=lambda row: row.id)
     if not rows:
         return []
     held: dict[str, set[str]] = {}

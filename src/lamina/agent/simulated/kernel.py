@@ -83,6 +83,7 @@ class SimulatedKernel:
     def __init__(self, cards: Sequence[Card], machine: Machine) -> None:
         self._cards = {card.gpu.address: card for card in cards}
         self._machine = machine
+        self._identities = {card.gpu.address: self._identity(card) for card in cards}
         #: the PCI functions change only when virtual functions come or go
         self._pci_functions = self._pci()
         self._parent_names = {card.gpu.address: frozenset(map(str, card.parents)) for card in cards}
@@ -182,7 +183,8 @@ class SimulatedKernel:
     def _enabled(self, card: Card) -> tuple[PciAddress, ...]:
         return () if str(card.gpu.address) in self._machine.state.functions_off else card.functions
 
-    def _identity(self, card: Card) -> dict[str, Callable[[], Node]]:
+    @staticmethod
+    def _identity(card: Card) -> dict[str, Callable[[], Node]]:
         numa_node = card.gpu.numa_node
         files: dict[str, Callable[[], Node]] = {
             "vendor": text(f"0x{card.vendor_id}"),
@@ -196,7 +198,7 @@ class SimulatedKernel:
         return files
 
     def _gpu(self, card: Card) -> Folder:
-        files = self._identity(card)
+        files = dict(self._identities[card.gpu.address])
         if card.functions:
             files["sriov_totalvfs"] = text(len(card.functions))
             files["sriov_numvfs"] = lambda: File(
@@ -210,7 +212,7 @@ class SimulatedKernel:
 
     def _function(self, card: Card, index: int) -> Folder:
         function = card.functions[index]
-        files = self._identity(card)
+        files = dict(self._identities[card.gpu.address])
         files["physfn"] = lambda: Link(f"/sys/bus/pci/devices/{card.gpu.address}")
         if card.gpu.framework is Framework.MDEV:
             files |= self._mdev_files(card, function)
