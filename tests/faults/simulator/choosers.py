@@ -143,6 +143,7 @@ def _clear(scene: Scene, server: Server, _draw: int) -> None:
     if server.id not in site.machine.state.domains:
         left = MachineDomain(name, 1, 512, 0, None, {}, PowerState.SHUTDOWN, ours=True)
         site.machine.state.domains[server.id] = left
+        scene.left_over.add(server.id)
     scene.look_at(other)
     scene.clock.sleep(scene.plane.settings.orphan_grace)
     scene.look_at(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 
 from lamina.model import capacity
+from lamina.model.repairs import What
 from lamina.model.servers import VmState
 from lamina.saga.log import State
 from lamina.store import hosts, providers
@@ -82,9 +83,8 @@ def stuck_has_a_reason(scene: Scene) -> None:
             assert told.get("code") != "lamina.error", f"{row.kind} {row.id} is stuck for a reason nobody named: {told}"
 
 
-def at_rest(scene: Scene) -> None:
-    """All trouble is over, hosts were looked at, operators have said their word. Raises AssertionError."""
-    scene.check()
+def inventories_are_true(scene: Scene) -> None:
+    """What Placement says of a GPU follows what stands on it, by the records: claims and releases see to it, not the next look."""
     with scene.plane.db.read() as tx:
         trees = providers.load_trees(tx)
         by_id = {p.id: p for tree in trees for p in tree.providers}
@@ -93,6 +93,28 @@ def at_rest(scene: Scene) -> None:
                 wanted = capacity.gpu_inventory(record.gpu, hosts.layout(tx, record))
                 there = by_id[record.provider_id].inventories.get(record.gpu.resource_class)
                 assert (there.total if there else 0) == (wanted.total if wanted else 0), f"the inventory of {record.address} is not true"
+
+
+def nothing_had_to_be_mended(scene: Scene) -> None:
+    """What looks at hosts have removed or told anew was others' doing: an operation leaves nothing to them."""
+    for what, server_id, why in scene.stage.ask("SELECT what, server_id, why FROM repairs"):
+        match what:
+            case What.RESTORE | What.EVACUATED:
+                foreseen = True
+            case What.ORPHAN_DOMAIN:
+                foreseen = server_id in scene.left_over
+            case What.POWER_STATE:
+                foreseen = server_id in scene.shut_down
+            case _:
+                foreseen = False
+        assert foreseen, f"{what} of {server_id} had to be mended: {why}"
+
+
+def at_rest(scene: Scene) -> None:
+    """All trouble is over, hosts were looked at, operators have said their word. Raises AssertionError."""
+    scene.check()
+    inventories_are_true(scene)
+    nothing_had_to_be_mended(scene)
     for row in scene.stage.ask("SELECT id, vm_state, task_state, fault FROM servers WHERE deleted_at IS NULL"):
         server_id, vm_state, task_state, fault = row
         assert task_state is None, f"{server_id} stays in task state {task_state}"

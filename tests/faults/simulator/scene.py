@@ -60,6 +60,7 @@ class Stage(Desk):
     def __init__(self) -> None:
         super().__init__()
         tempfile.tempdir = str(self.folder)
+        self._asked = sqlite3.connect(self.folder / "lamina.db", isolation_level=None)
         #: beginning -> the database, the contents of images, and each host's machine and journal
         self._kept: dict[str, tuple[sqlite3.Connection, dict[str, bytes], dict[str, tuple[bytes, bytes]]]] = {}
 
@@ -80,11 +81,11 @@ class Stage(Desk):
 
     def ask(self, sql: str) -> list[Any]:
         """What is committed."""
-        with self.raw() as connection:
-            return connection.execute(sql).fetchall()
+        return self._asked.execute(sql).fetchall()
 
     def close(self) -> None:
         tempfile.tempdir = None
+        self._asked.close()
         super().close()
 
 
@@ -141,6 +142,9 @@ class Scene(World):
         self.trace: list[str] = []
         #: whether somebody else has made a vGPU where one of ours may have been planned
         self.squeezed = False
+        #: the servers of which somebody else left a domain behind, and those whose guests shut down
+        self.left_over: set[str] = set()
+        self.shut_down: set[str] = set()
         beginning = f"{framework} {[[size.name if isinstance(size, Flavor) else size for size in sizes] for sizes in standing]}"
         kept = stage.begin(beginning)
         neighbours: dict[str, SimulatedHypervisor] = {}

@@ -178,6 +178,7 @@ def come_to_rest(scene: Scene) -> None:
     """No more trouble: hosts answer, everything runs to its end, operators let what is stuck go on and start what lies."""
     scene.trouble.disarm()
     scene.late.clear()
+    promises.inventories_are_true(scene)
     for line in scene.lines.values():
         line.cut = False
     begin_again(scene, alone=True)
@@ -207,6 +208,8 @@ def come_to_rest(scene: Scene) -> None:
         scene.look_at_hosts()
         reconcile.idle(scene.plane)
         scene.rest()
+        if not scene.stage.ask("SELECT 1 FROM sightings"):
+            break
         scene.clock.sleep(scene.plane.settings.orphan_grace)
 
 
@@ -361,10 +364,17 @@ def _take_foreign_away(scene: Scene, name: str, handle: str) -> None:
 
 
 def _guest_shuts_down(scene: Scene, event: Event) -> str:
-    running = [d for site in scene.sites.values() for d in site.machine.state.domains.values() if d.power_state is PowerState.RUNNING]
+    running = [
+        (server_id, domain)
+        for site in scene.sites.values()
+        for server_id, domain in site.machine.state.domains.items()
+        if domain.power_state is PowerState.RUNNING
+    ]
     if not running:
         return ""
-    running[event.draw % len(running)].power_state = PowerState.SHUTDOWN
+    server_id, domain = running[event.draw % len(running)]
+    domain.power_state = PowerState.SHUTDOWN
+    scene.shut_down.add(server_id)
     return "done"
 
 
