@@ -22,7 +22,7 @@ help:
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
 	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load"
-	echo "make faults run seeded schedules of crashes and faults, and Lamina with one protection less, again and again"
+	echo "make faults run seeded schedules of crashes and faults, Lamina with one protection less, again and again, and real SIGKILLs"
 	echo "make soak   run a million schedules; FROM=SEED goes on where it was stopped"
 	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
@@ -125,6 +125,7 @@ FROM ?= 0
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-10000}
 	$(BIN)/python -m tests.faults.variants
+	$(BIN)/python -m tests.faults.kills
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-1000000}

@@ -1,41 +1,46 @@
-"""Real processes, a real database file, real SIGKILL: at every point of every step of create and resize.
+"""Real processes, a real database, real SIGKILL: at every point of create and resize on SQLite, at some and at pairs on PostgreSQL.
 
-A child process carries the operation out and kills itself at the point; this process then takes the state up, as a
-restart does, and finds the promises kept.
+`make faults` runs every point and every pair on both.
 """
 
 from __future__ import annotations
 
-import signal
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from lamina.operations import create, resize
-from lamina.store import servers
-from tests.faults.stories import STORIES, Story
-from tests.faults.world import FRAMEWORKS, World
+from tests.faults.kills import CHOSEN, POINTS, deaths, points
+from tests.faults.world import FRAMEWORKS
 
-POINTS = ("before-do", "after-do", "logged")
-CHOSEN = [story for story in STORIES if str(story) in ("create", "resize")]
-STEPS = {"create": create.KIND.step_names, "resize": resize.KIND.step_names}
+#: on both kinds of cards
+SINGLES = len(FRAMEWORKS) * sum(len(points(story)) for story in CHOSEN.values())
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize(
-    ("story", "step", "point"),
-    [pytest.param(s, step, point, id=f"{s}:{step}-{point}") for s in CHOSEN for step in STEPS[s.kind] for point in POINTS],
+    ("words", "least"),
+    [
+        pytest.param(
+            ("--database", "sqlite", "--singles"), SINGLES, id="sqlite"
+        ),
+        pytest.param(("--database", "postgresql", "--every", "40"), 20, id="postgresql"),
+    ],
 )
-def test_killed(tmp_path: Path, framework: str, story: Story, step: str, point: str) -> None:
-    command = [sys.executable, "-m", "tests.faults.killed_process", str(tmp_path), framework, str(story), step, point]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stdout + child.stderr
-    world = World(tmp_path, framework, fresh=False)
-    world.settle()
-    world.check()
-    with world.plane.db.read() as tx:
-        (server,) = servers.page(tx)
-    assert server.status == {"create": "ACTIVE", "resize": "VERIFY_RESIZE"}[story.kind]
-    world.plane.db.close()
+@pytest.mark.weakness(459)
+def test_killed(words: tuple[str, ...], least: int) -> None:
+    command = [sys.executable, "-m", "tests.faults.kills", "--workers", "1", *words]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = re.fullmatch(r"killed at (\d+) points and (\d+) pairs of them, (\d+) processes in \d+ s, 0 bad", ran.stdout.splitlines()[-1])
+    assert told is not None, ran.stdout
+    assert int(told[1]) + int(told[2]) >= least
+
+
+def test_every_pair_is_among_the_deaths() -> None:
+    for story in CHOSEN.values():
+        pairs = [where for where in deaths(story, pairs=True) if len(where) == 2]
+        steps = len(points(story)) // len(POINTS)
+        # of a step that is logged the next ones are reached, of one that is not it is reached again
+        assert len(pairs) == sum(3 * 2 * left + 3 * (left - 1) for left in range(1, steps + 1))
+        assert len(set(pairs)) == len(pairs)
