@@ -300,7 +300,8 @@ def caught(variant: Variant, patience: int = PATIENCE) -> Caught | None:
     with variant.broken():
         kinds, order = variant.kinds(), schedules(patience)
         for number in dict.fromkeys([variant.known, *range(len(order))]):
-            violation = run(stage(), *order[number], kinds).violation
+            seed, events = order[number]
+            violation = run(stage(), seed, events, kinds).violation
             if violation is not None:
                 return Caught(number, violation)
     return None

@@ -1,6 +1,6 @@
-"""Two control planes under load, one of them killed every few seconds: nothing that was accepted is lost, nothing is done twice.
+"""Two control planes under load, one of them killed or restarted every few seconds: nothing that was accepted is lost or done twice.
 
-``LAMINA_KILL_SECONDS`` says for how long; `make kills` runs two minutes.
+``LAMINA_KILL_SECONDS`` says for how long; `make kills` runs two minutes of each.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ class Seen:
     """What clients were answered."""
 
     statuses: Counter[int] = dataclasses.field(default_factory=Counter)
+    #: connections that nobody took, and those that broke later
+    refused: int = 0
     broken: int = 0
     made: int = 0
     failed: list[str] = dataclasses.field(default_factory=list)
-    kills: int = 0
+    stops: int = 0
 
 
 class Client:
@@ -50,7 +52,16 @@ class Client:
     def __init__(self, clouds: list[ControlPlane], token: str, seen: Seen) -> None:
         self._clouds = clouds
         self._seen = seen
-        self._http = httpx.Client(headers={"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.96"}, timeout=30.0, trust_env=False)
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.96"}
+        # a connection for each request, as a load balancer opens them: one that is kept may be closed just when it is used again
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(headers=headers, limits=limits, timeout=30.0, trust_env=False)
+
+    def _note(self, error: httpx.TransportError) -> None:
+        if isinstance(error, httpx.ConnectError):
+            self._seen.refused += 1
+        else:
+            self._seen.broken += 1
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         end = time.monotonic() + PATIENCE
@@ -58,9 +69,9 @@ class Client:
             cloud = random.choice(self._clouds)  # noqa: S311
             try:
                 answer = self._http.request(method, cloud.url + path, **more)
-            except httpx.TransportError:
-                # the one that was killed, or that is starting; whether it had the request nobody knows
-                self._seen.broken += 1
+            except httpx.TransportError as error:
+                # the one that was stopped, or that is starting; whether it had the request nobody knows
+                self._note(error)
                 assert time.monotonic() < end, "no control plane answers"
                 time.sleep(0.05)
                 continue
@@ -82,15 +93,14 @@ class Client:
         """Asked for once; where the answer was lost, it is looked for by its name."""
         end = time.monotonic() + PATIENCE
         while True:
-            broken = self._seen.broken
             cloud = random.choice(self._clouds)  # noqa: S311
             try:
                 answer = self._http.post(cloud.url + "/compute/v2.1/servers", json={"server": body | {"name": name}})
                 self._seen.statuses[answer.status_code] += 1
                 assert answer.status_code == 202, answer.text
                 return str(answer.json()["server"]["id"])
-            except httpx.TransportError:
-                self._seen.broken = broken + 1
+            except httpx.TransportError as error:
+                self._note(error)
             found = self.ask("GET", f"/compute/v2.1/servers?name=^{name}$").json()["servers"]
             if found:
                 return str(found[0]["id"])
@@ -122,7 +132,8 @@ def clouds(tmp_path: Path) -> Iterator[list[ControlPlane]]:
         yield [first, second]
 
 
-def test_one_is_killed_every_few_seconds(clouds: list[ControlPlane]) -> None:
+def under_load(clouds: list[ControlPlane], how: signal.Signals) -> Seen:
+    """Stop one after the other and start it again, while clients make and delete servers. What they were answered."""
     conn = clouds[0].connect()
     flavor, image = clouds[0].flavor(conn, "small", resources__VGPU="1"), clouds[0].image(conn)
     body = {"flavorRef": flavor.id, "imageRef": image.id, "networks": "none"}
@@ -139,16 +150,20 @@ def test_one_is_killed_every_few_seconds(clouds: list[ControlPlane]) -> None:
         loads = [pool.submit(load, number) for number in range(CLIENTS)]
         while time.monotonic() < end - EVERY / 2:
             threading.Event().wait(EVERY)
-            victim = clouds[seen.kills % 2]
-            victim.stop(signal.SIGKILL)
+            victim = clouds[seen.stops % 2]
+            victim.stop(how)
             victim.start()
-            seen.kills += 1
+            seen.stops += 1
         for one in loads:
             one.result()
     print(
-        f"{SECONDS:.0f} s, {seen.kills} kills, {seen.made} servers made and deleted, {sum(seen.statuses.values())} answers "
-        f"{dict(sorted(seen.statuses.items()))}, {seen.broken} broken connections, {len(seen.failed)} failed"
+        f"{SECONDS:.0f} s, {seen.stops} times {how.name}, {seen.made} servers made and deleted, {sum(seen.statuses.values())} answers "
+        f"{dict(sorted(seen.statuses.items()))}, {seen.refused} connections refused and {seen.broken} broken, {len(seen.failed)} failed"
     )
+    return seen
+
+
+def nothing_is_lost(clouds: list[ControlPlane], seen: Seen) -> None:
     assert not [status for status in seen.statuses if status >= 500]
     assert seen.failed == []
     assert seen.made >= CLIENTS
@@ -156,3 +171,14 @@ def test_one_is_killed_every_few_seconds(clouds: list[ControlPlane]) -> None:
     assert [s.id for s in conn.compute.servers(details=False)] == []
     assert [clouds[0].counts(conn, name) for name in HOSTS] == [0, 0, 0]
     assert clouds[0].fleet(conn, "/operations")["operations"] == []
+
+
+def test_one_is_killed_every_few_seconds(clouds: list[ControlPlane]) -> None:
+    nothing_is_lost(clouds, under_load(clouds, signal.SIGKILL))
+
+
+def test_one_is_restarted_every_few_seconds(clouds: list[ControlPlane]) -> None:
+    """Whatever request one has begun with it answers before it goes."""
+    seen = under_load(clouds, signal.SIGTERM)
+    nothing_is_lost(clouds, seen)
+    assert seen.broken == 0

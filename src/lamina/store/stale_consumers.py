@@ -47,7 +47,7 @@ def _those(*, one: bool) -> sa.CompoundSelect[str, str, str]:
         .where(servers.c.id.is_(None))
     )
     if one:
-        consumer_id = sa.bindparam("consumer_id")
+        consumer_id: sa.BindParameter[str] = sa.bindparam("consumer_id")
         gone, over = gone.where(consumers.c.id == consumer_id), over.where(consumers.c.id == consumer_id)
         nobodys = nobodys.where(vgpus.c.consumer_id == consumer_id)
     return sa.union(gone, over, nobodys)
