@@ -30,6 +30,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "image": {"image_id": "image", "tag": "=a"},
     "network": {"id": "nothing", "project_id": "project"},
     "fleet": {"host": "host", "address": "address", "token": "join token", "operation": "operation"},
+    "door": {"api": "=compute"},
     "agents": {"image": "host's image", "server": "host's server"},
 }
 #: where a placeholder means something else in some calls: (room, part of the line, placeholder) -> kind

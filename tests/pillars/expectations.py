@@ -335,6 +335,7 @@ _METRICS: Table = {
 _DOOR: Table = {
     Right.ANYONE: """
         GET /
+        GET /openapi/{api}
         GET /healthz
     """,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lamina.api import compute, fleet, identity, image, metrics, network, placement
+from lamina.api import agents, compute, fleet, identity, image, metrics, network, openapi, placement
 from lamina.api.routing import Reply, Request, Room, Route, Version
-from lamina.model.errors import LaminaError
+from lamina.model.errors import LaminaError, NotFound
 from lamina.model.settings import Settings
 
 
@@ -22,6 +22,15 @@ def index(request: Request) -> Reply:
     return Reply(200, {"apis": {room.name: settings.public_url + room.prefix for room in rooms}})
 
 
+def openapi_document(request: Request) -> Reply:
+    """What an API's calls are, as OpenAPI 3.1 has it. Raises `NotFound`."""
+    name = request.path["api"]
+    for room in (*rooms_of(request.plane.settings), agents.ROOM):
+        if room.name == name:
+            return Reply(200, openapi.document(room))
+    raise NotFound(f"There is no API {name[:80]!r} here.")
+
+
 def fault(error: LaminaError, request_id: str, _version: Version) -> Reply:
     return Reply(error.status, {"error": {"code": error.code, "message": error.message, "request_id": request_id}})
 
@@ -31,6 +40,7 @@ DOOR = Room(
     prefix="",
     routes=(
         Route("GET", "/", index, "door:index", "@", public=True),
+        Route("GET", "/openapi/{api}", openapi_document, "door:openapi", "@", public=True),
         Route("GET", "/healthz", health, "door:health", "@", public=True),
     ),
     fault=fault,

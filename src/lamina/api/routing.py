@@ -186,6 +186,16 @@ class Route:
     #: first and last microversion that has it
     since: Version | None = None
     until: Version | None = None
+    #: what its JSON body is decoded as; several where that depends on the microversion
+    takes: tuple[Any, ...] = ()
+    #: the type of that body
+    media_type: str = "application/json"
+    #: with which statuses it is answered where it does what is asked
+    gives: tuple[int, ...] = (200,)
+    #: with which it is refused beside those with which any call is that has such a path, such a body and such a method
+    refuses: tuple[int, ...] = ()
+    #: the query parameters that it looks at, those for which things are told apart by any attribute left out
+    query: tuple[str, ...] = ()
     #: open to everybody, a token neither needed nor looked at (version documents, making a token)
     public: bool = False
     #: the body is spooled to a file and not bound by the limit of JSON bodies

@@ -99,11 +99,15 @@ _ERRORS = {
 }
 
 
+def _nothing() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
 class Result(msgspec.Struct, frozen=True):
     """What became of a call: its answer, or why there is none."""
 
     id: str
-    answer: msgspec.Raw = msgspec.Raw(b"null")
+    answer: msgspec.Raw = msgspec.field(default_factory=_nothing)
     failure: Failure | None = None
 
 

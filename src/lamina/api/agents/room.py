@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lamina.api.agents import contents, enrolment, polls
 from lamina.api.routing import ANY_USER, Context, Reply, Room, Route, Shown, Version
+from lamina.hosts.wire import Enrol, Poll, Renew
 from lamina.model.errors import LaminaError, Unauthorized
 from lamina.operations import enrolment as enrolments
 from lamina.operations.control_plane import ControlPlane
@@ -30,11 +31,20 @@ ROOM = Room(
     prefix="/agents/v1",
     routes=(
         Route("GET", "/authority", enrolment.show_authority, "agents:authority", ANY_USER, public=True),
-        Route("POST", "/enrol", enrolment.enrol, "agents:enrol", ANY_USER, public=True),
-        Route("POST", "/renew", enrolment.renew, "agents:renew", HOST),
-        Route("POST", "/poll", polls.poll, "agents:poll", HOST, most_body=MOST_POLL),
+        Route("POST", "/enrol", enrolment.enrol, "agents:enrol", ANY_USER, public=True, takes=(Enrol,)),
+        Route("POST", "/renew", enrolment.renew, "agents:renew", HOST, takes=(Renew,)),
+        Route("POST", "/poll", polls.poll, "agents:poll", HOST, most_body=MOST_POLL, takes=(Poll,)),
         Route("GET", "/images/{image}/file", contents.image, "agents:image", HOST),
-        Route("PUT", "/disks/{server}/file", contents.bring_disk, "agents:disk:bring", HOST, upload=True, admit=contents.admit_disk),
+        Route(
+            "PUT",
+            "/disks/{server}/file",
+            contents.bring_disk,
+            "agents:disk:bring",
+            HOST,
+            upload=True,
+            admit=contents.admit_disk,
+            gives=(204,),
+        ),
         Route("GET", "/disks/{server}/file", contents.fetch_disk, "agents:disk:fetch", HOST),
     ),
     fault=fault,

@@ -172,9 +172,9 @@ def _metadata(items: dict[str, str | None]) -> dict[str, str | None]:
 RULE = "os_compute_api:os-aggregates"
 ROUTES = (
     Route("GET", "/os-aggregates", index, f"{RULE}:index", ADMIN),
-    Route("POST", "/os-aggregates", create, f"{RULE}:create", ADMIN),
+    Route("POST", "/os-aggregates", create, f"{RULE}:create", ADMIN, takes=(NewBody,)),
     Route("GET", "/os-aggregates/{aggregate}", show, f"{RULE}:show", ADMIN),
-    Route("PUT", "/os-aggregates/{aggregate}", update, f"{RULE}:update", ADMIN),
+    Route("PUT", "/os-aggregates/{aggregate}", update, f"{RULE}:update", ADMIN, takes=(ChangesBody,)),
     Route("DELETE", "/os-aggregates/{aggregate}", delete, f"{RULE}:delete", ADMIN),
-    Route("POST", "/os-aggregates/{aggregate}/action", act, f"{RULE}:action", ADMIN),
+    Route("POST", "/os-aggregates/{aggregate}/action", act, f"{RULE}:action", ADMIN, takes=(ActionBody,)),
 )

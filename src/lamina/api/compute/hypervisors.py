@@ -167,10 +167,17 @@ def statistics(request: Request) -> Reply:
 
 RULE = "os_compute_api:os-hypervisors"
 ROUTES = (
-    Route("GET", "/os-hypervisors", index, f"{RULE}:list", ADMIN),
-    Route("GET", "/os-hypervisors/detail", detail, f"{RULE}:list-detail", ADMIN),
+    Route("GET", "/os-hypervisors", index, f"{RULE}:list", ADMIN, query=("hypervisor_hostname_pattern", "limit", "marker", "with_servers")),
+    Route(
+        "GET",
+        "/os-hypervisors/detail",
+        detail,
+        f"{RULE}:list-detail",
+        ADMIN,
+        query=("hypervisor_hostname_pattern", "limit", "marker", "with_servers"),
+    ),
     Route("GET", "/os-hypervisors/statistics", statistics, f"{RULE}:statistics", ADMIN, until=Version(2, 87)),
-    Route("GET", "/os-hypervisors/{hypervisor}", show, f"{RULE}:show", ADMIN),
+    Route("GET", "/os-hypervisors/{hypervisor}", show, f"{RULE}:show", ADMIN, query=("with_servers",)),
     Route("GET", "/os-hypervisors/{hypervisor}/uptime", uptime, f"{RULE}:uptime", ADMIN, until=Version(2, 87)),
     Route("GET", "/os-hypervisors/{pattern}/search", search, f"{RULE}:search", ADMIN, until=Version(2, 52)),
 )

@@ -138,6 +138,13 @@ def _event(request: Request, server: Server, attempts: list[SagaRow], line: Even
 
 RULE = "os_compute_api:os-instance-actions"
 ROUTES = (
-    Route("GET", "/servers/{server}/os-instance-actions", index, f"{RULE}:list", READER),
+    Route(
+        "GET",
+        "/servers/{server}/os-instance-actions",
+        index,
+        f"{RULE}:list",
+        READER,
+        query=("changes-before", "changes-since", "limit", "marker"),
+    ),
     Route("GET", "/servers/{server}/os-instance-actions/{request}", show, f"{RULE}:show", READER),
 )

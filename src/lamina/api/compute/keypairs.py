@@ -139,8 +139,8 @@ def delete(request: Request) -> Reply:
 
 RULE = "os_compute_api:os-keypairs"
 ROUTES = (
-    Route("GET", "/os-keypairs", index, f"{RULE}:index", READER),
-    Route("POST", "/os-keypairs", create, f"{RULE}:create", READER),
-    Route("GET", "/os-keypairs/{name}", show, f"{RULE}:show", READER),
-    Route("DELETE", "/os-keypairs/{name}", delete, f"{RULE}:delete", READER),
+    Route("GET", "/os-keypairs", index, f"{RULE}:index", READER, query=("limit", "marker", "user_id")),
+    Route("POST", "/os-keypairs", create, f"{RULE}:create", READER, takes=(Body,), gives=(200, 201)),
+    Route("GET", "/os-keypairs/{name}", show, f"{RULE}:show", READER, query=("user_id",)),
+    Route("DELETE", "/os-keypairs/{name}", delete, f"{RULE}:delete", READER, gives=(202, 204), query=("user_id",)),
 )

@@ -79,7 +79,7 @@ def extensions(_request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/limits", limits, "os_compute_api:limits", READER),
+    Route("GET", "/limits", limits, "os_compute_api:limits", READER, query=("tenant_id",)),
     Route("GET", "/os-quota-sets/{project}", quota, "os_compute_api:os-quota-sets:show", READER),
     Route("GET", "/os-quota-sets/{project}/defaults", quota, "os_compute_api:os-quota-sets:defaults", READER),
     Route("GET", "/os-quota-sets/{project}/detail", quota_detail, "os_compute_api:os-quota-sets:detail", READER),

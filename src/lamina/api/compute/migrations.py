@@ -140,10 +140,25 @@ def _server_view(request: Request, migration: Migration) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/os-migrations", index, "os_compute_api:os-migrations:index", ADMIN),
+    Route(
+        "GET",
+        "/os-migrations",
+        index,
+        "os_compute_api:os-migrations:index",
+        ADMIN,
+        query=("changes-before", "changes-since", "host", "limit", "marker"),
+    ),
     Route("GET", "/servers/{server}/migrations", of_server, "os_compute_api:servers:migrations:index", ADMIN, since=WITH_LINKS),
     Route("GET", "/servers/{server}/migrations/{migration}", show, "os_compute_api:servers:migrations:show", ADMIN, since=WITH_LINKS),
-    Route("DELETE", "/servers/{server}/migrations/{migration}", abort, "os_compute_api:servers:migrations:delete", ADMIN, since=ABORT),
+    Route(
+        "DELETE",
+        "/servers/{server}/migrations/{migration}",
+        abort,
+        "os_compute_api:servers:migrations:delete",
+        ADMIN,
+        since=ABORT,
+        gives=(202,),
+    ),
     Route(
         "POST",
         "/servers/{server}/migrations/{migration}/action",
@@ -151,5 +166,8 @@ ROUTES = (
         "os_compute_api:servers:migrations:force_complete",
         ADMIN,
         since=FORCE,
+        takes=(dict[str, Any],),
+        gives=(),
+        refuses=(501,),
     ),
 )

@@ -5,6 +5,8 @@ Nothing is looked up for them, so that the answer is the same for every server, 
 
 from __future__ import annotations
 
+import dataclasses
+
 from lamina.api.routing import ADMIN, MEMBER, READER, Handler, Reply, Request, Route, Version
 from lamina.model.errors import NotImplementedHere
 
@@ -25,13 +27,41 @@ _EVENT = _refused("Nothing outside reports events of servers here.")
 
 RULE = "os_compute_api"
 QUOTA = f"{RULE}:os-quota-sets"
-ROUTES = (
-    Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER),
-    Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER),
-    Route("DELETE", "/servers/{server}/os-interface/{port}", _NETWORK, f"{RULE}:os-attach-interfaces:delete", MEMBER),
-    Route("POST", "/servers/{server}/os-volume_attachments", _VOLUME, f"{RULE}:os-volumes-attachments:create", MEMBER),
-    Route("POST", "/os-aggregates/{aggregate}/images", _IMAGES, "compute:aggregates:images", ADMIN, since=Version(2, 81)),
-    Route("PUT", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:update", ADMIN),
-    Route("DELETE", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:delete", ADMIN),
-    Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN),
+ROUTES = tuple(
+    dataclasses.replace(route, gives=(), refuses=(501,))
+    for route in (
+        Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER, gives=(), refuses=(501,)),
+        Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER, gives=(), refuses=(501,)),
+        Route(
+            "DELETE",
+            "/servers/{server}/os-interface/{port}",
+            _NETWORK,
+            f"{RULE}:os-attach-interfaces:delete",
+            MEMBER,
+            gives=(),
+            refuses=(501,),
+        ),
+        Route(
+            "POST",
+            "/servers/{server}/os-volume_attachments",
+            _VOLUME,
+            f"{RULE}:os-volumes-attachments:create",
+            MEMBER,
+            gives=(),
+            refuses=(501,),
+        ),
+        Route(
+            "POST",
+            "/os-aggregates/{aggregate}/images",
+            _IMAGES,
+            "compute:aggregates:images",
+            ADMIN,
+            since=Version(2, 81),
+            gives=(),
+            refuses=(501,),
+        ),
+        Route("PUT", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:update", ADMIN, gives=(), refuses=(501,)),
+        Route("DELETE", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:delete", ADMIN, gives=(), refuses=(501,)),
+        Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN, gives=(), refuses=(501,)),
+    )
 )

@@ -251,4 +251,16 @@ def act(request: Request) -> Reply:
 
 
 _ASKS = {action.rule: action.check for action in ACTIONS.values()} | _WITHIN
-ROUTES = (Route("POST", "/servers/{server}/action", act, "os_compute_api:servers:action", MEMBER, asks=_ASKS),)
+ROUTES = (
+    Route(
+        "POST",
+        "/servers/{server}/action",
+        act,
+        "os_compute_api:servers:action",
+        MEMBER,
+        asks=_ASKS,
+        takes=(dict[str, Any],),
+        gives=(200, 202, 204),
+        refuses=(501,),
+    ),
+)

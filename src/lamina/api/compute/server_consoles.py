@@ -126,4 +126,14 @@ def of_old(action: str) -> Any:
     return act
 
 
-ROUTES = (Route("POST", "/servers/{server}/remote-consoles", create, "os_compute_api:os-remote-consoles", MEMBER, since=REMOTE_CONSOLES),)
+ROUTES = (
+    Route(
+        "POST",
+        "/servers/{server}/remote-consoles",
+        create,
+        "os_compute_api:os-remote-consoles",
+        MEMBER,
+        since=REMOTE_CONSOLES,
+        takes=(RemoteBody,),
+    ),
+)

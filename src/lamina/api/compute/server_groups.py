@@ -138,8 +138,8 @@ def delete(request: Request) -> Reply:
 
 RULE = "os_compute_api:os-server-groups"
 ROUTES = (
-    Route("GET", "/os-server-groups", index, f"{RULE}:index", READER),
-    Route("POST", "/os-server-groups", create, f"{RULE}:create", MEMBER),
+    Route("GET", "/os-server-groups", index, f"{RULE}:index", READER, query=("all_projects", "limit", "offset")),
+    Route("POST", "/os-server-groups", create, f"{RULE}:create", MEMBER, takes=(Body,)),
     Route("GET", "/os-server-groups/{group}", show, f"{RULE}:show", READER),
-    Route("DELETE", "/os-server-groups/{group}", delete, f"{RULE}:delete", MEMBER),
+    Route("DELETE", "/os-server-groups/{group}", delete, f"{RULE}:delete", MEMBER, gives=(204,)),
 )

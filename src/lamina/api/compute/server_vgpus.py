@@ -65,6 +65,6 @@ def remove(request: Request) -> Reply:
 
 ROUTES = (
     Route("GET", "/servers/{server}/lamina-vgpus", index, f"{RULE}:list", READER),
-    Route("POST", "/servers/{server}/lamina-vgpus", make, f"{RULE}:attach", MEMBER),
-    Route("DELETE", "/servers/{server}/lamina-vgpus/{vgpu}", remove, f"{RULE}:detach", MEMBER),
+    Route("POST", "/servers/{server}/lamina-vgpus", make, f"{RULE}:attach", MEMBER, takes=(Attach,), gives=(202,)),
+    Route("DELETE", "/servers/{server}/lamina-vgpus/{vgpu}", remove, f"{RULE}:detach", MEMBER, gives=(202,)),
 )

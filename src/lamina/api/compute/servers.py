@@ -11,7 +11,15 @@ import msgspec
 import sqlalchemy as sa
 
 from lamina.api.compute.answers import MOST, PREFIX, as_bool, next_link, page_limit, parse_moment, read
-from lamina.api.compute.server_requests import description_of, hostname_of, must_be_manual_or_auto, must_be_no_address, name_of, new_server
+from lamina.api.compute.server_requests import (
+    CreateBody,
+    description_of,
+    hostname_of,
+    must_be_manual_or_auto,
+    must_be_no_address,
+    name_of,
+    new_server,
+)
 from lamina.api.compute.server_views import Beside, after_change, brief, host_status, view, whole
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
 from lamina.model import ids
@@ -57,6 +65,7 @@ _KNOWN = frozenset(
     | {"soft_deleted", "block_device_mapping", "services", "system_metadata", "info_cache", "security_groups", "pci_devices"}
 )
 _TAG_FILTERS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+_QUERY = tuple(sorted({*_FILTERS, *_ADMIN_FILTERS, *_PARTS, *_KNOWN}))
 STATUS_MUST_BE_ONE = Version(2, 38)
 WITH_LOCKED_FILTER = Version(2, 73)
 WITH_CHANGES_BEFORE = Version(2, 66)
@@ -311,10 +320,10 @@ def remove(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/servers", index, f"{RULE}:index", READER),
-    Route("POST", "/servers", make, f"{RULE}:create", MEMBER),
-    Route("GET", "/servers/detail", detail, f"{RULE}:detail", READER),
+    Route("GET", "/servers", index, f"{RULE}:index", READER, query=_QUERY),
+    Route("POST", "/servers", make, f"{RULE}:create", MEMBER, takes=(CreateBody,), gives=(202,)),
+    Route("GET", "/servers/detail", detail, f"{RULE}:detail", READER, query=_QUERY),
     Route("GET", "/servers/{server}", show, f"{RULE}:show", READER),
-    Route("PUT", "/servers/{server}", update, f"{RULE}:update", MEMBER),
-    Route("DELETE", "/servers/{server}", remove, f"{RULE}:delete", MEMBER),
+    Route("PUT", "/servers/{server}", update, f"{RULE}:update", MEMBER, takes=(UpdateBody,)),
+    Route("DELETE", "/servers/{server}", remove, f"{RULE}:delete", MEMBER, gives=(204,)),
 )

@@ -131,7 +131,7 @@ def update_of_old(request: Request) -> Reply:
 
 RULE = "os_compute_api:os-services"
 ROUTES = (
-    Route("GET", "/os-services", index, f"{RULE}:list", ADMIN),
-    Route("PUT", "/os-services/{service}", update_of_old, f"{RULE}:update", ADMIN, until=Version(2, 52)),
-    Route("PUT", "/os-services/{service}", update, f"{RULE}:update", ADMIN, since=BY_UUID),
+    Route("GET", "/os-services", index, f"{RULE}:list", ADMIN, query=("binary", "host")),
+    Route("PUT", "/os-services/{service}", update_of_old, f"{RULE}:update", ADMIN, until=Version(2, 52), takes=(OldUpdate,)),
+    Route("PUT", "/os-services/{service}", update, f"{RULE}:update", ADMIN, since=BY_UUID, takes=(Update,)),
 )

@@ -31,8 +31,8 @@ VERSIONS = Room(
     name="identity-versions",
     prefix="/identity",
     routes=(
-        Route("GET", "", versions, "identity:versions", "", public=True),
-        Route("GET", "/", versions, "identity:versions", "", public=True),
+        Route("GET", "", versions, "identity:versions", "", public=True, gives=(300,)),
+        Route("GET", "/", versions, "identity:versions", "", public=True, gives=(300,)),
     ),
     fault=fault,
 )

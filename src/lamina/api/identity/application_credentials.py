@@ -162,8 +162,17 @@ def delete(request: Request) -> Reply:
 
 _ALL, _ONE = "/users/{user_id}/application_credentials", "/users/{user_id}/application_credentials/{credential_id}"
 ROUTES = (
-    Route("GET", _ALL, index, "identity:list_application_credentials", ANY_USER),
-    Route("POST", _ALL, create, "identity:create_application_credential", ANY_USER),
+    Route("GET", _ALL, index, "identity:list_application_credentials", ANY_USER, query=("name",)),
+    Route(
+        "POST",
+        _ALL,
+        create,
+        "identity:create_application_credential",
+        ANY_USER,
+        takes=(NewCredentialBody,),
+        gives=(201,),
+        refuses=(501,),
+    ),
     Route("GET", _ONE, show, "identity:get_application_credential", ANY_USER),
-    Route("DELETE", _ONE, delete, "identity:delete_application_credential", ANY_USER),
+    Route("DELETE", _ONE, delete, "identity:delete_application_credential", ANY_USER, gives=(204,)),
 )

@@ -128,7 +128,7 @@ def _collection(
         raise NotFound(f"Could not find {noun}: {request.path['id']}.")
 
     return (
-        Route("GET", f"/{noun}s", index, f"identity:list_{noun}s", check),
+        Route("GET", f"/{noun}s", index, f"identity:list_{noun}s", check, query=filters),
         Route("GET", f"/{noun}s/{{id}}", show, f"identity:get_{noun}", check),
     )
 

@@ -89,10 +89,10 @@ def mine(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/domains", index, "identity:list_domains", DOMAIN_READER),
-    Route("POST", "/domains", create, "identity:create_domain", ADMIN),
+    Route("GET", "/domains", index, "identity:list_domains", DOMAIN_READER, query=("enabled", "name")),
+    Route("POST", "/domains", create, "identity:create_domain", ADMIN, takes=(NewDomainBody,), gives=(201,)),
     Route("GET", "/domains/{domain_id}", show, "identity:get_domain", f"{READER} or rule:domain_reader"),
-    Route("PATCH", "/domains/{domain_id}", change, "identity:update_domain", ADMIN),
-    Route("DELETE", "/domains/{domain_id}", delete, "identity:delete_domain", ADMIN),
+    Route("PATCH", "/domains/{domain_id}", change, "identity:update_domain", ADMIN, takes=(DomainChangesBody,)),
+    Route("DELETE", "/domains/{domain_id}", delete, "identity:delete_domain", ADMIN, gives=(204,)),
     Route("GET", "/auth/domains", mine, "identity:get_auth_domains", ANY_USER),
 )

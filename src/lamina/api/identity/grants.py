@@ -169,15 +169,22 @@ def _routes(path: str, target: Target, read: str, write: str, rules: tuple[str, 
         listed, checked, given, taken = ("identity:" + rule.format(holder) for rule in rules)
         found += (
             Route("GET", every, grants.held, listed, read),
-            Route("GET", one, grants.check, checked, read),
-            Route("PUT", one, grants.give, given, write),
-            Route("DELETE", one, grants.take, taken, write),
+            Route("GET", one, grants.check, checked, read, gives=(204,)),
+            Route("PUT", one, grants.give, given, write, gives=(204,)),
+            Route("DELETE", one, grants.take, taken, write, gives=(204,)),
         )
     return tuple(found)
 
 
 ROUTES = (
-    Route("GET", "/role_assignments", assignments, "identity:list_role_assignments", DOMAIN_READER),
+    Route(
+        "GET",
+        "/role_assignments",
+        assignments,
+        "identity:list_role_assignments",
+        DOMAIN_READER,
+        query=("effective", "include_names", "scope.OS-INHERIT:inherited_to", "scope.system"),
+    ),
     Route("GET", "/auth/system", my_system, "identity:get_auth_system", ANY_USER),
     *_routes("/projects/{project_id}", _on_project, DOMAIN_READER, DOMAIN_MANAGER, _GRANT),
     *_routes("/domains/{domain_id}", _on_domain, DOMAIN_READER, DOMAIN_MANAGER, _GRANT),

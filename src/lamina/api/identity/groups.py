@@ -136,14 +136,14 @@ def of_user(request: Request) -> Reply:
 
 _ONE = "/groups/{group_id}/users/{user_id}"
 ROUTES = (
-    Route("GET", "/groups", index, "identity:list_groups", DOMAIN_READER),
-    Route("POST", "/groups", create, "identity:create_group", DOMAIN_MANAGER),
+    Route("GET", "/groups", index, "identity:list_groups", DOMAIN_READER, query=("name",)),
+    Route("POST", "/groups", create, "identity:create_group", DOMAIN_MANAGER, takes=(NewGroupBody,), gives=(201,)),
     Route("GET", "/groups/{group_id}", show, "identity:get_group", DOMAIN_READER),
-    Route("PATCH", "/groups/{group_id}", change, "identity:update_group", DOMAIN_MANAGER),
-    Route("DELETE", "/groups/{group_id}", delete, "identity:delete_group", DOMAIN_MANAGER),
+    Route("PATCH", "/groups/{group_id}", change, "identity:update_group", DOMAIN_MANAGER, takes=(GroupChangesBody,)),
+    Route("DELETE", "/groups/{group_id}", delete, "identity:delete_group", DOMAIN_MANAGER, gives=(204,)),
     Route("GET", "/groups/{group_id}/users", members, "identity:list_users_in_group", DOMAIN_READER),
-    Route("GET", _ONE, check, "identity:check_user_in_group", DOMAIN_READER),
-    Route("PUT", _ONE, put_in, "identity:add_user_to_group", DOMAIN_MANAGER),
-    Route("DELETE", _ONE, take_out, "identity:remove_user_from_group", DOMAIN_MANAGER),
-    Route("GET", "/users/{user_id}/groups", of_user, "identity:list_groups_for_user", ANY_USER),
+    Route("GET", _ONE, check, "identity:check_user_in_group", DOMAIN_READER, gives=(204,)),
+    Route("PUT", _ONE, put_in, "identity:add_user_to_group", DOMAIN_MANAGER, gives=(204,)),
+    Route("DELETE", _ONE, take_out, "identity:remove_user_from_group", DOMAIN_MANAGER, gives=(204,)),
+    Route("GET", "/users/{user_id}/groups", of_user, "identity:list_groups_for_user", ANY_USER, query=("name",)),
 )

@@ -82,10 +82,10 @@ def inferences(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/roles", index, "identity:list_roles", DOMAIN_MANAGER),
-    Route("POST", "/roles", create, "identity:create_role", ADMIN),
+    Route("GET", "/roles", index, "identity:list_roles", DOMAIN_MANAGER, query=("domain_id", "name")),
+    Route("POST", "/roles", create, "identity:create_role", ADMIN, takes=(NewRoleBody,), gives=(201,)),
     Route("GET", "/roles/{role_id}", show, "identity:get_role", DOMAIN_MANAGER),
-    Route("PATCH", "/roles/{role_id}", change, "identity:update_role", ADMIN),
-    Route("DELETE", "/roles/{role_id}", delete, "identity:delete_role", ADMIN),
+    Route("PATCH", "/roles/{role_id}", change, "identity:update_role", ADMIN, takes=(RoleChangesBody,)),
+    Route("DELETE", "/roles/{role_id}", delete, "identity:delete_role", ADMIN, gives=(204,)),
     Route("GET", "/role_inferences", inferences, "identity:list_role_inference_rules", ADMIN),
 )

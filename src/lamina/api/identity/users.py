@@ -155,10 +155,18 @@ def change_password(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/users", index, "identity:list_users", DOMAIN_READER),
-    Route("POST", "/users", create, "identity:create_user", DOMAIN_MANAGER),
+    Route("GET", "/users", index, "identity:list_users", DOMAIN_READER, query=("enabled", "name")),
+    Route("POST", "/users", create, "identity:create_user", DOMAIN_MANAGER, takes=(NewUserBody,), gives=(201,)),
     Route("GET", "/users/{user_id}", show, "identity:get_user", ANY_USER),
-    Route("PATCH", "/users/{user_id}", change, "identity:update_user", DOMAIN_MANAGER),
-    Route("DELETE", "/users/{user_id}", delete, "identity:delete_user", DOMAIN_MANAGER),
-    Route("POST", "/users/{user_id}/password", change_password, "identity:change_password", ANY_USER),
+    Route("PATCH", "/users/{user_id}", change, "identity:update_user", DOMAIN_MANAGER, takes=(UserChangesBody,)),
+    Route("DELETE", "/users/{user_id}", delete, "identity:delete_user", DOMAIN_MANAGER, gives=(204,)),
+    Route(
+        "POST",
+        "/users/{user_id}/password",
+        change_password,
+        "identity:change_password",
+        ANY_USER,
+        takes=(NewPasswordBody,),
+        gives=(204,),
+    ),
 )

@@ -17,8 +17,8 @@ def versions(request: Request) -> Reply:
 
 
 _VERSION_ROUTES = (
-    Route("GET", "", versions, "image_versions", "", public=True),
-    Route("GET", "/", versions, "image_versions", "", public=True),
+    Route("GET", "", versions, "image_versions", "", public=True, gives=(300,)),
+    Route("GET", "/", versions, "image_versions", "", public=True, gives=(300,)),
 )
 
 VERSIONS = Room(name="image-versions", prefix="/image", routes=_VERSION_ROUTES, fault=fault)

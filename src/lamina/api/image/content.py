@@ -68,6 +68,16 @@ def _must_be_queued(image: Image) -> None:
 
 
 ROUTES = (
-    Route("PUT", "/images/{image_id}/file", upload, "upload_image", MEMBER, upload=True, admit=admit_upload),
-    Route("GET", "/images/{image_id}/file", download, "download_image", READER),
+    Route(
+        "PUT",
+        "/images/{image_id}/file",
+        upload,
+        "upload_image",
+        MEMBER,
+        upload=True,
+        admit=admit_upload,
+        gives=(204,),
+        refuses=(415,),
+    ),
+    Route("GET", "/images/{image_id}/file", download, "download_image", READER, gives=(200, 204)),
 )

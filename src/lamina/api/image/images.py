@@ -155,14 +155,21 @@ def import_info(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/images", listing.index, "get_images", READER),
-    Route("POST", "/images", create, "add_image", MEMBER),
+    Route(
+        "GET",
+        "/images",
+        listing.index,
+        "get_images",
+        READER,
+        query=("limit", "marker", "size_max", "size_min", "sort", "sort_dir", "sort_key", "tag", "visibility"),
+    ),
+    Route("POST", "/images", create, "add_image", MEMBER, takes=(dict[str, Any],), gives=(201,)),
     Route("GET", "/images/{image_id}", show, "get_image", READER),
-    Route("PATCH", "/images/{image_id}", change, "modify_image", MEMBER),
-    Route("DELETE", "/images/{image_id}", delete, "delete_image", MEMBER),
-    Route("PUT", "/images/{image_id}/tags/{tag}", tag, "modify_image", MEMBER),
-    Route("DELETE", "/images/{image_id}/tags/{tag}", untag, "modify_image", MEMBER),
+    Route("PATCH", "/images/{image_id}", change, "modify_image", MEMBER, takes=(list[Change],), media_type=_PATCH_TYPE, refuses=(415,)),
+    Route("DELETE", "/images/{image_id}", delete, "delete_image", MEMBER, gives=(204,)),
+    Route("PUT", "/images/{image_id}/tags/{tag}", tag, "modify_image", MEMBER, gives=(204,)),
+    Route("DELETE", "/images/{image_id}/tags/{tag}", untag, "modify_image", MEMBER, gives=(204,)),
     Route("GET", "/images/{image_id}/members", members, "get_members", READER),
-    Route("POST", "/images/{image_id}/members", add_member, "add_member", MEMBER),
+    Route("POST", "/images/{image_id}/members", add_member, "add_member", MEMBER, gives=(), refuses=(501,)),
     Route("GET", "/info/import", import_info, "get_import_info", READER),
 )

@@ -79,12 +79,14 @@ def _collection(noun: str, singular: str) -> tuple[Route, ...]:
         raise NotImplementedHere(f"A {singular} cannot be made here: {WHY}.")
 
     index, show, change = _TOLD.get(noun, (_empty(noun), _missing(singular), _missing(singular)))
+    gives, changes = ((200,), (501,)) if noun in _TOLD else ((), ())
+    narrowed = ("device_id",) if noun == "ports" else ()
     return (
-        Route("GET", f"/{noun}", index, f"get_{singular}", READER),
-        Route("POST", f"/{noun}", refuse, f"create_{singular}", MEMBER),
-        Route("GET", f"/{noun}/{{id}}", show, f"get_{singular}", READER),
-        Route("PUT", f"/{noun}/{{id}}", change, f"update_{singular}", MEMBER),
-        Route("DELETE", f"/{noun}/{{id}}", change, f"delete_{singular}", MEMBER),
+        Route("GET", f"/{noun}", index, f"get_{singular}", READER, query=("fields", "limit", "marker", *narrowed)),
+        Route("POST", f"/{noun}", refuse, f"create_{singular}", MEMBER, gives=(), refuses=(501,)),
+        Route("GET", f"/{noun}/{{id}}", show, f"get_{singular}", READER, gives=gives, query=("fields", *narrowed)),
+        Route("PUT", f"/{noun}/{{id}}", change, f"update_{singular}", MEMBER, gives=(), refuses=changes),
+        Route("DELETE", f"/{noun}/{{id}}", change, f"delete_{singular}", MEMBER, gives=(), refuses=changes),
     )
 
 
@@ -142,8 +144,8 @@ ROOM = Room(
         Route("GET", "/quotas", quotas, "get_quotas", READER),
         Route("GET", "/quotas/{project_id}", quota, "get_quota", READER),
         Route("GET", "/quotas/{project_id}/details.json", quota_details, "get_quota", READER),
-        Route("PUT", "/quotas/{project_id}", refuse_quota, "update_quota", MEMBER),
-        Route("DELETE", "/quotas/{project_id}", refuse_quota, "delete_quota", MEMBER),
+        Route("PUT", "/quotas/{project_id}", refuse_quota, "update_quota", MEMBER, gives=(), refuses=(501,)),
+        Route("DELETE", "/quotas/{project_id}", refuse_quota, "delete_quota", MEMBER, gives=(), refuses=(501,)),
     ),
     fault=fault,
 )

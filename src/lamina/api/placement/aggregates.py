@@ -73,5 +73,5 @@ _PATH = "/resource_providers/{uuid}/aggregates"
 
 ROUTES = (
     route("GET", _PATH, show, "resource_providers:aggregates:list", since=1),
-    route("PUT", _PATH, replace, "resource_providers:aggregates:update", since=1),
+    route("PUT", _PATH, replace, "resource_providers:aggregates:update", since=1, takes=(Aggregates, list[str])),
 )

@@ -133,9 +133,16 @@ def delete(request: Request) -> Reply:
 
 
 ROUTES = (
-    route("POST", "/allocations", replace_many, "allocations:manage", since=13),
+    route("POST", "/allocations", replace_many, "allocations:manage", since=13, takes=(dict[str, bodies.Allocations],), gives=(204,)),
     route("GET", "/allocations/{consumer_uuid}", show, "allocations:list"),
-    route("PUT", "/allocations/{consumer_uuid}", replace, "allocations:update"),
-    route("DELETE", "/allocations/{consumer_uuid}", delete, "allocations:delete"),
+    route(
+        "PUT",
+        "/allocations/{consumer_uuid}",
+        replace,
+        "allocations:update",
+        takes=(bodies.Allocations, bodies.OldAllocations, bodies.OwnedAllocations),
+        gives=(204,),
+    ),
+    route("DELETE", "/allocations/{consumer_uuid}", delete, "allocations:delete", gives=(204,)),
     route("GET", "/resource_providers/{uuid}/allocations", show_provider, "resource_providers:allocations:list"),
 )

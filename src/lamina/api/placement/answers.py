@@ -7,6 +7,7 @@ Source: Placement API reference, "Errors" and "REST API Version History". Microv
 from __future__ import annotations
 
 import email.utils
+import functools
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -76,16 +77,21 @@ def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
     return Reply(error.status, {"errors": [told]})
 
 
-def route(method: str, path: str, handler: Handler, rule: str, *, since: int = 0, until: int | None = None) -> Route:
-    """A route of this API, its answers and bodies JSON; `since` and `until` are minor versions.
+def route(method: str, path: str, handler: Handler, rule: str, *, since: int = 0, until: int | None = None, **more: Any) -> Route:
+    """A route of this API, its answers and bodies JSON; `since` and `until` are minor versions, `more` is as in `Route`.
 
     It is for admins of a project: Placement's rules have no use for a token of the whole system.
     """
     last = None if until is None else Version(1, until)
-    return Route(method, path, _guarded(handler), f"placement:{rule}", PROJECT_ADMIN, since=Version(1, since), until=last)
+    refuses = (406, 415) if more.get("takes") else (406,)
+    guarded = _guarded(handler)
+    return Route(
+        method, path, guarded, f"placement:{rule}", PROJECT_ADMIN, since=Version(1, since), until=last, refuses=refuses, **more
+    )
 
 
 def _guarded(handler: Handler) -> Callable[[Request], Reply]:
+    @functools.wraps(handler)
     def guarded(request: Request) -> Reply:
         accept = request.headers.get("accept", "*/*")
         if request.method == "GET" and not any(kind in accept for kind in ("application/json", "application/*", "*/*")):

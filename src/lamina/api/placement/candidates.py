@@ -217,4 +217,13 @@ def _summaries(request: Request, wanted: CandidateRequest, kept: Sequence[Candid
     return found
 
 
-ROUTES = (route("GET", "/allocation_candidates", list_candidates, "allocation_candidates:list", since=10),)
+ROUTES = (
+    route(
+        "GET",
+        "/allocation_candidates",
+        list_candidates,
+        "allocation_candidates:list",
+        since=10,
+        query=("group_policy", "limit", "root_required", "same_subtree"),
+    ),
+)

@@ -181,11 +181,11 @@ _RULE = "resource_providers:inventories"
 
 ROUTES = (
     route("GET", _ALL, index, f"{_RULE}:list"),
-    route("POST", _ALL, create, f"{_RULE}:create"),
-    route("PUT", _ALL, replace, f"{_RULE}:update"),
-    route("DELETE", _ALL, clear, f"{_RULE}:delete", since=5),
-    route("DELETE", _ALL, _no_clear, f"{_RULE}:delete", until=4),
-    route("GET", _ONE, show, f"{_RULE}:show"),
-    route("PUT", _ONE, change, f"{_RULE}:update"),
-    route("DELETE", _ONE, delete, f"{_RULE}:delete"),
+    route("POST", _ALL, create, f"{_RULE}:create", takes=(NewRecord,), gives=(201,)),
+    route("PUT", _ALL, replace, f"{_RULE}:update", takes=(Records,)),
+    route("DELETE", _ALL, clear, f"{_RULE}:delete", since=5, gives=(204,)),
+    route("DELETE", _ALL, _no_clear, f"{_RULE}:delete", until=4, gives=()),
+    route("GET", _ONE, show, f"{_RULE}:show", gives=()),
+    route("PUT", _ONE, change, f"{_RULE}:update", takes=(Record,), gives=()),
+    route("DELETE", _ONE, delete, f"{_RULE}:delete", gives=(204,)),
 )

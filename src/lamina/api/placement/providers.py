@@ -146,9 +146,15 @@ def delete(request: Request) -> Reply:
 
 
 ROUTES = (
-    route("GET", "/resource_providers", index, "resource_providers:list"),
-    route("POST", "/resource_providers", create, "resource_providers:create"),
+    route(
+        "GET",
+        "/resource_providers",
+        index,
+        "resource_providers:list",
+        query=("in_tree", "member_of", "name", "required", "resources", "uuid"),
+    ),
+    route("POST", "/resource_providers", create, "resource_providers:create", takes=(NewProvider,), gives=(200, 201)),
     route("GET", "/resource_providers/{uuid}", show, "resource_providers:show"),
-    route("PUT", "/resource_providers/{uuid}", change, "resource_providers:update"),
-    route("DELETE", "/resource_providers/{uuid}", delete, "resource_providers:delete"),
+    route("PUT", "/resource_providers/{uuid}", change, "resource_providers:update", takes=(ChangedProvider,)),
+    route("DELETE", "/resource_providers/{uuid}", delete, "resource_providers:delete", gives=(204,)),
 )

@@ -50,4 +50,4 @@ def _id(text: str) -> str:
     return ids.parse_uuid(text, "JSON does not validate")
 
 
-ROUTES = (route("POST", "/reshaper", reshape, "reshaper:reshape", since=30),)
+ROUTES = (route("POST", "/reshaper", reshape, "reshaper:reshape", since=30, takes=(Shape,), gives=(204,)),)

@@ -80,9 +80,9 @@ def delete(request: Request) -> Reply:
 
 ROUTES = (
     route("GET", "/resource_classes", index, "resource_classes:list", since=2),
-    route("POST", "/resource_classes", create, "resource_classes:create", since=2),
+    route("POST", "/resource_classes", create, "resource_classes:create", since=2, takes=(Named,), gives=(201,)),
     route("GET", "/resource_classes/{name}", show, "resource_classes:show", since=2),
-    route("PUT", "/resource_classes/{name}", rename, "resource_classes:update", since=2, until=6),
-    route("PUT", "/resource_classes/{name}", ensure, "resource_classes:update", since=7),
-    route("DELETE", "/resource_classes/{name}", delete, "resource_classes:delete", since=2),
+    route("PUT", "/resource_classes/{name}", rename, "resource_classes:update", since=2, until=6, takes=(Named,)),
+    route("PUT", "/resource_classes/{name}", ensure, "resource_classes:update", since=7, gives=(201, 204)),
+    route("DELETE", "/resource_classes/{name}", delete, "resource_classes:delete", since=2, gives=(204,)),
 )

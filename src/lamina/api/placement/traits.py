@@ -125,11 +125,11 @@ def clear(request: Request) -> Reply:
 _PATH = "/resource_providers/{uuid}/traits"
 
 ROUTES = (
-    route("GET", "/traits", index, "traits:list", since=6),
-    route("GET", "/traits/{name}", show, "traits:show", since=6),
-    route("PUT", "/traits/{name}", create, "traits:update", since=6),
-    route("DELETE", "/traits/{name}", delete, "traits:delete", since=6),
+    route("GET", "/traits", index, "traits:list", since=6, query=("associated", "name")),
+    route("GET", "/traits/{name}", show, "traits:show", since=6, gives=(204,)),
+    route("PUT", "/traits/{name}", create, "traits:update", since=6, gives=(201, 204)),
+    route("DELETE", "/traits/{name}", delete, "traits:delete", since=6, gives=(204,)),
     route("GET", _PATH, show_provider, "resource_providers:traits:list", since=6),
-    route("PUT", _PATH, replace, "resource_providers:traits:update", since=6),
-    route("DELETE", _PATH, clear, "resource_providers:traits:delete", since=6),
+    route("PUT", _PATH, replace, "resource_providers:traits:update", since=6, takes=(Traits,)),
+    route("DELETE", _PATH, clear, "resource_providers:traits:delete", since=6, gives=(200, 204)),
 )

@@ -64,5 +64,5 @@ def _together(several: Iterable[Usage]) -> dict[str, Any]:
 
 ROUTES = (
     route("GET", "/resource_providers/{uuid}/usages", show_provider, "resource_providers:usages"),
-    route("GET", "/usages", index, "usages", since=9),
+    route("GET", "/usages", index, "usages", since=9, query=("consumer_type",)),
 )
