@@ -245,6 +245,7 @@ def _admitted(
         query=query,
         headers=http.headers,
         version=version,
+        client=_address(http),
     )
     if route is not None and route.admit is not None:
         route.admit(request)

@@ -121,6 +121,8 @@ class Request:
     query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     version: Version
+    #: the address at the other end of the connection
+    client: str = ""
     body: bytes = b""
     #: the spooled body of a route with ``upload``; deleted after the handler unless it moved it
     upload: Path | None = None

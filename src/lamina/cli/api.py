@@ -15,7 +15,7 @@ from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
 from lamina.cli.up import ADVERTISE
-from lamina.cli.wire_options import read_port, read_rate, wire_options
+from lamina.cli.wire_options import read_failures, read_port, read_rate, wire_options
 
 SHARED = "What several of them have in common beside the database (--database): a directory that each can reach, as over NFS."
 
@@ -47,6 +47,7 @@ def command(
     orphan_grace: float,
     service_down: float,
     log_level: str,
+    failed_logins: str,
     rate_limit: str,
     metrics: str,
     **wire: Any,
@@ -68,6 +69,7 @@ def command(
         policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
+        address_failures=read_failures(failed_logins),
         rate_limit=read_rate(rate_limit),
         open_metrics=metrics == "open",
         ready=lambda url: click.echo(f"ready {url}"),

@@ -98,6 +98,7 @@ def serve(
     policy_file: Path | None = None,
     orphan_grace: float,
     service_down: float,
+    address_failures: int | None,
     rate_limit: Rate | None,
     open_metrics: bool,
     ready: Callable[[str], None],
@@ -132,6 +133,7 @@ def serve(
             policy=PolicyName(policy),
             keystone=keystone,
             policy_file=policy_file,
+            address_failures=address_failures,
             rate_limit=rate_limit,
             open_metrics=open_metrics,
         )

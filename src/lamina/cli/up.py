@@ -14,7 +14,7 @@ from lamina.cli.database_option import database_option
 from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
-from lamina.cli.wire_options import read_port, read_rate, wire_options
+from lamina.cli.wire_options import read_failures, read_port, read_rate, wire_options
 
 FLEET = "Simulated hosts instead of this machine, described in FILE or in the fleet that comes along."
 ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, the first is told to them."
@@ -49,6 +49,7 @@ def command(
     orphan_grace: float,
     service_down: float,
     log_level: str,
+    failed_logins: str,
     rate_limit: str,
     metrics: str,
     **wire: Any,
@@ -73,6 +74,7 @@ def command(
         policy_file=policy_file,
         orphan_grace=orphan_grace,
         service_down=service_down,
+        address_failures=read_failures(failed_logins),
         rate_limit=read_rate(rate_limit),
         open_metrics=metrics == "open",
         ready=lambda url: click.echo(f"ready {url}"),

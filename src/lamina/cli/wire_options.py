@@ -10,7 +10,7 @@ import click
 
 from lamina.model.errors import BadRequest
 from lamina.model.rates import Rate
-from lamina.model.settings import RATE_LIMIT
+from lamina.model.settings import ADDRESS_FAILURES, ADDRESS_WINDOW, RATE_LIMIT
 
 if TYPE_CHECKING:
     from lamina.cli.public_port import PublicPort
@@ -27,6 +27,7 @@ OWN = "Have the authority that certifies hosts certify the port, too."
 PLAIN = "Let passwords and tokens travel in clear beyond this machine: only behind a proxy that speaks TLS."
 PUBLIC_URL = "What clients are told to use: a load balancer, say.  [default: where it listens]"
 METRICS = "Who may read /metrics: an administrator, or whoever reaches the port."
+FAILED = f"Logins from one address that may fail in {ADDRESS_WINDOW // 60} minutes. Off behind a proxy, which has one address for all."
 RATE = "Reads a second that each project may make of this process; a call that changes something counts as 5."
 
 _file = click.Path(path_type=Path)
@@ -39,12 +40,13 @@ _OPTIONS = (
     click.option("--plain-http", is_flag=True, help=PLAIN),
     click.option("--public-url", metavar="URL", help=PUBLIC_URL),
     click.option("--metrics", default="admin", show_default=True, type=click.Choice(["admin", "open"]), help=METRICS),
+    click.option("--failed-logins", default=str(ADDRESS_FAILURES), show_default=True, metavar="N|off", help=FAILED),
     click.option("--rate-limit", default=str(RATE_LIMIT.per_second), show_default=True, metavar="N|off", help=RATE),
 )
 
 
 def wire_options(command: F) -> F:
-    """All of them; the command gets them as they were typed, all but ``rate_limit`` and ``metrics`` for `read_port`."""
+    """All of them; the command gets them as they were typed, all but ``failed_logins``, ``rate_limit`` and ``metrics`` for `read_port`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -73,6 +75,15 @@ def read_port(
     if tls_cert is None or tls_key is None:
         raise BadRequest("--tls-cert, --tls-key: a certificate and its key go together")
     return PublicPort(listen, Given(tls_cert, tls_key), tls_ca, public_url=public_url)
+
+
+def read_failures(text: str) -> int | None:
+    """Raises `BadRequest` for what is neither a number nor ``off``."""
+    if text == "off":
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= ADDRESS_WINDOW):
+        raise BadRequest(f"--failed-logins: {text!r} is neither a number of logins from 1 to {ADDRESS_WINDOW} nor 'off'")
+    return int(text)
 
 
 def read_rate(text: str) -> Rate | None:

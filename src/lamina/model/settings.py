@@ -43,6 +43,8 @@ class Limits:
     keep_alive: float = 5.0
 
 
+#: logins from one address that may fail, and in how many seconds: a person's slips, and far from a list of passwords
+ADDRESS_FAILURES, ADDRESS_WINDOW = 60, 600
 #: more than clients ask, less than would keep others waiting
 RATE_LIMIT = Rate(per_second=500, burst=10_000)
 
@@ -68,6 +70,10 @@ class Settings:
     #: how many failed logins in a row lock a user out, and for how long after the last one
     login_failures: int = 10
     lockout: float = 300.0
+    #: how many logins from one address may fail, whoever they name, in `ADDRESS_WINDOW`; None for as many as like
+    address_failures: int | None = ADDRESS_FAILURES
+    #: how many logins are checked or wait for it at once; a check takes 19 MiB and a processor for some 20 ms
+    logins_at_once: int = 32
     #: how often each project may ask this process, in reads, and each address that shows no token; None for as often as it likes
     rate_limit: Rate | None = RATE_LIMIT
     #: how long a process may be silent before another takes over its operations

@@ -8,7 +8,8 @@ from typing import Any
 
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import Clock
-from lamina.model.settings import Settings
+from lamina.model.settings import ADDRESS_WINDOW, Settings
+from lamina.operations.login_limits import LoginLimits
 from lamina.saga.runner import Probe, Runner
 from lamina.saga.steps import Kind
 from lamina.scheduling.index import Index
@@ -27,6 +28,7 @@ class ControlPlane:
     runner: Runner[ControlPlane]
     index: Index
     tokens: GoodTokens
+    logins: LoginLimits
 
     @classmethod
     def assemble(
@@ -42,7 +44,8 @@ class ControlPlane:
     ) -> ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
-        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db))
+        logins = LoginLimits(failures=settings.address_failures, window=ADDRESS_WINDOW, at_once=settings.logins_at_once)
+        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db), logins)
         runner.attach(plane)
         return plane
 

@@ -18,7 +18,7 @@ from lamina.api.identity.catalog import catalog
 from lamina.api.routing import ANY_USER, Reply, Request, Route
 from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from lamina.model.settings import Settings
-from lamina.store import application_credentials, domains, identity, passwords
+from lamina.store import application_credentials, domains, identity
 from lamina.store import tokens as store
 from lamina.store.application_credentials import Credential
 from lamina.store.domains import DOMAIN_ID, Domain
@@ -155,7 +155,7 @@ def _by_credential(request: Request, proof: CredentialProof, scope: Scope | str 
     plane = request.plane
     with plane.db.read() as tx:
         kept = _find_secret(tx, proof)
-    if not passwords.matches(kept[1] if kept is not None else None, proof.secret) or kept is None:
+    if not proofs.matches_secret(request, kept[1] if kept is not None else None, proof.secret) or kept is None:
         raise _refused()
     with plane.db.write() as tx:
         if _find_secret(tx, proof) != kept:
@@ -182,7 +182,7 @@ def _check_password(request: Request, proof: UserProof) -> str:
         raise BadRequest("auth.identity.password.user: say its id, or its name and its domain")
     with request.plane.db.read() as tx:
         user, kept = _lookup(tx, proof)
-    if not proofs.is_right(request.plane, user.id if user is not None else None, kept, proof.password) or kept is None:
+    if not proofs.is_right(request, user.id if user is not None else None, kept, proof.password) or kept is None:
         raise _refused()
     return kept
 

@@ -143,7 +143,7 @@ def change_password(request: Request) -> Reply:
     wanted = request.json(NewPasswordBody).user
     with request.plane.db.read() as tx:
         _, kept = identity.password_of(tx, user_id=user_id)
-    if not proofs.is_right(request.plane, user_id, kept, wanted.original_password) or kept is None:
+    if not proofs.is_right(request, user_id, kept, wanted.original_password) or kept is None:
         raise Unauthorized("The original password is not right.")
     fresh = passwords.hashed(wanted.password)
     with request.plane.db.write() as tx:

@@ -357,3 +357,12 @@ def test_guessing_the_original_password_is_stopped_too(
     for _ in range(cloud.settings.login_failures):
         assert client.post(path, headers=demo, json={"user": {"original_password": "wrong", "password": "new"}}).status_code == 401
     assert client.post(path, headers=demo, json={"user": {"original_password": "demo's secret", "password": "new"}}).status_code == 401
+
+
+@pytest.mark.weakness(613)
+def test_a_project_that_is_enabled_again_wants_new_tokens(client: TestClient, headers: Headers, project_ids: dict[str, str]) -> None:
+    demo, admin, path = headers("demo"), headers("admin"), f"/identity/v3/projects/{project_ids['demo']}"
+    for enabled in (False, True):
+        assert client.patch(path, headers=admin, json={"project": {"enabled": enabled}}).status_code == 200
+        assert client.get("/identity/v3/auth/projects", headers=demo).status_code == 401
+    assert client.get("/identity/v3/auth/projects", headers=headers("demo")).status_code == 200
