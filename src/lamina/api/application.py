@@ -29,10 +29,12 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from lamina.api import request_counts
+from lamina.api.auditing import Entry
 from lamina.api.authentication import by_token
 from lamina.api.keystone import TokensOfKeystone
 from lamina.api.policy import Policy
 from lamina.api.rate_limits import RateLimits
+from lamina.api.refusals import Refusals
 from lamina.api.routing import (
     Authenticate,
     Context,
@@ -48,7 +50,6 @@ from lamina.api.routing import (
     whole_seconds,
 )
 from lamina.api.security_headers import with_headers
-from lamina.model import ids
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, NotFound, TooLarge, TooManyRequests, TooSlow, Unauthorized
 from lamina.operations.control_plane import ControlPlane
 
@@ -81,7 +82,7 @@ def application(plane: ControlPlane, rooms: Iterable[Room]) -> House:
     rooms, settings = tuple(rooms), plane.settings
     policy = Policy((route for room in rooms for route in room.routes), settings.policy_file)
     tokens = by_token if settings.keystone is None else TokensOfKeystone(settings.keystone)
-    served = _Served(plane, policy, tokens, anyio.CapacityLimiter(WORKERS), RateLimits(settings.rate_limit))
+    served = _Served(plane, policy, tokens, anyio.CapacityLimiter(WORKERS), RateLimits(settings.rate_limit), Refusals())
     # a longer prefix first, so that /compute/v2.1 is not taken for something below /compute
     return House([(room.prefix, _router(served, room)) for room in sorted(rooms, key=lambda r: -len(r.prefix))])
 
@@ -125,6 +126,8 @@ class _Served:
     tokens: Authenticate
     workers: anyio.CapacityLimiter
     limits: RateLimits
+    #: what the audit trail leaves out
+    refusals: Refusals
 
     async def in_thread(self, function: Callable[..., T], *values: object) -> T:
         return await anyio.to_thread.run_sync(function, *values, limiter=self.workers)
@@ -147,22 +150,25 @@ class _Endpoint:
 
     async def _respond(self, http: HttpRequest) -> Response:
         room = self.room
-        request_id = ids.new_request_id()
+        entry = Entry(self.served.plane, room, http)
+        request_id = entry.request_id
         version = room.microversions.least if room.microversions else _NO_VERSION
         try:
             version = negotiate(room.microversions, http)
-            reply = await _answer(self.served, room, self.choices, http, version, request_id)
+            with entry.accompanied():
+                reply = await _answer(self.served, room, self.choices, http, version, entry)
         except LaminaError as error:
-            told = {"room": room.name, "path": http.url.path, "request_id": request_id, "code": error.code, "why": error.message}
-            log.info("refused", **(error.context | told))
+            told = {"room": room.name, "path": http.url.path, "code": error.code, "why": error.message}
+            log.info("refused", **(error.context | told | entry.names))
             reply = room.fault(error, request_id, version)
             reply = dataclasses.replace(reply, headers={**reply.headers, **self._told(error)})
         except ClientDisconnect:
             reply = Reply(400)
         except Exception:
-            log.exception("failed", room=room.name, path=http.url.path, request_id=request_id)
+            log.exception("failed", room=room.name, path=http.url.path, **entry.names)
             unexpected = LaminaError(f"Lamina met an unexpected error; its log tells more under {request_id}.")
             reply = room.fault(unexpected, request_id, version)
+        await entry.close(reply, self.served.refusals, self.served.in_thread)
         return _response(room, reply, request_id, version, http.method)
 
     def _told(self, error: LaminaError) -> dict[str, str]:
@@ -177,23 +183,25 @@ class _Endpoint:
 
 
 async def _answer(
-    served: _Served, room: Room, choices: tuple[Route, ...], http: HttpRequest, version: Version, request_id: str
+    served: _Served, room: Room, choices: tuple[Route, ...], http: HttpRequest, version: Version, entry: Entry
 ) -> Reply:
     method = "GET" if http.method == "HEAD" and not any(c.method == "HEAD" for c in choices) else http.method
     named = [route for route in choices if route.method == method]
     if choices and not named:
         raise MethodNotAllowed(f"The method {http.method} is not allowed for this resource.")
     route = next((r for r in named if r.answers(version)), None)
-    admitted = partial(_admitted, served, room, route, http, method, version, request_id)
+    entry.route = route
+    admitted = partial(_admitted, served, room, route, http, method, version, entry)
     if route is not None and not route.upload and not route.parks and _is_small(http, _limit(served, route)):
         # everything in one turn of one thread: handing over costs more than what most requests do
-        body = await _within(served.plane.settings.limits.body_time, http.body()) if "content-length" in http.headers else b""
+        body = entry.body = await _within(served.plane.settings.limits.body_time, http.body()) if "content-length" in http.headers else b""
         handler = cast(Handler, route.handler)
         return await served.in_thread(lambda: handler(dataclasses.replace(admitted(), body=body)))
     request = await served.in_thread(admitted)
     if route is None:
         raise NotFound("The resource could not be found.")
     async with _body(served, route, http) as (body, upload):
+        entry.body = body
         request = dataclasses.replace(request, body=body, upload=upload)
         if route.parks:
             return await cast(ParkingHandler, route.handler)(dataclasses.replace(request, gone=partial(_gone, http)))
@@ -214,20 +222,23 @@ def _is_small(http: HttpRequest, limit: int) -> bool:
 
 
 def _admitted(
-    served: _Served, room: Room, route: Route | None, http: HttpRequest, method: str, version: Version, request_id: str
+    served: _Served, room: Room, route: Route | None, http: HttpRequest, method: str, version: Version, entry: Entry
 ) -> Request:
     """The request without its body, if its sender may send it."""
     if route is not None and route.public:
-        context = Context(request_id)
+        context = Context(entry.request_id, global_request_id=entry.global_request_id)
         served.limits.count(context, _address(http), method, served.plane.clock.now())
     else:
         # a path that does not exist is told to holders of a token only, so that nobody maps the API from outside
         shown = Shown(http.headers.get("x-auth-token"), http.scope.get(CERTIFICATE))
         try:
-            context = (room.authenticate or served.tokens)(served.plane, shown, request_id)
+            context = (room.authenticate or served.tokens)(served.plane, shown, entry.request_id)
         except Unauthorized:
-            served.limits.count(Context(request_id), _address(http), method, served.plane.clock.now())
+            served.limits.count(Context(entry.request_id), _address(http), method, served.plane.clock.now())
             raise
+        if entry.global_request_id is not None:
+            context = dataclasses.replace(context, global_request_id=entry.global_request_id)
+        entry.context = context
         served.limits.count(context, _address(http), method, served.plane.clock.now())
         if route is None:
             raise NotFound("The resource could not be found.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from lamina.model import decoding
+from lamina.model.audit import Initiator
 from lamina.model.errors import BadRequest, LaminaError, TooManyRequests
 from lamina.operations.control_plane import ControlPlane
 
@@ -99,6 +100,8 @@ class Context:
     restricted: bool = False
     #: the host that speaks, where hosts dial in
     host: str = ""
+    #: what the caller's own caller names the whole by
+    global_request_id: str | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -162,6 +165,8 @@ class Reply:
     body: Any = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     file: Path | None = None
+    #: who turned out to have asked, where the route is open to everybody; for the audit trail
+    by: Initiator | None = None
 
 
 def whole_seconds(error: TooManyRequests) -> int:
@@ -206,6 +211,10 @@ class Route:
     most_body: int | None = None
     #: run before the body is read; raises what there is to say against the request already
     admit: Callable[[Request], None] | None = None
+    #: words of which the body's only key may be one and then says what is done; the audit trail names it
+    actions: Collection[str] = ()
+    #: whether the audit trail has every call, where it is one that changes something; refusals it has of every route
+    audited: bool = True
     #: whether the handler waits for long, on the event loop
     parks: bool = dataclasses.field(init=False, default=False)
 

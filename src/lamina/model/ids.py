@@ -18,6 +18,7 @@ LAMINA_NAMESPACE = uuid.UUID("8d6f0c52-6a3e-5d0e-9e55-1a1c4e9f7a10")
 _PCI = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
 _NODE_DEVICE = re.compile(r"pci_([0-9a-fA-F]{4})_([0-9a-fA-F]{2})_([0-9a-fA-F]{2})_([0-7])")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+_REQUEST_ID = re.compile(r"req-[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 
 
@@ -89,6 +90,11 @@ def new_uuid() -> str:
 def new_request_id() -> str:
     """A request id in OpenStack's form, ``req-<uuid>``."""
     return f"req-{uuid.uuid4()}"
+
+
+def global_request_id(text: str) -> str | None:
+    """What a caller names its own request by, in the form that oslo.middleware's request_id takes; anything else is ignored."""
+    return text if _REQUEST_ID.fullmatch(text) else None
 
 
 def vgpu_uuid(server_id: str, operation_id: str, index: int) -> str:

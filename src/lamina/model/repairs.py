@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from lamina.model.audit import Event, Target, own
+
 
 class What(enum.StrEnum):
     """What is out of order."""
@@ -42,3 +44,11 @@ class Repair:
     server_id: str | None
     why: str
     operation_id: str | None = None
+
+    def event(self, at: float) -> Event:
+        """The repair as the audit trail has it; most are told as what they remove."""
+        verb = {What.RESTORE: "restore", What.POWER_STATE: "update"}.get(self.what, "delete")
+        kinds = {What.ORPHAN_VGPU: "service/fleet/vgpus/vgpu", What.ALLOCATION: "service/placement/allocations/consumer"}
+        kind = kinds.get(self.what, "service/compute/servers/server")
+        target = Target(kind, self.object, self.server_id if self.server_id != self.object else None)
+        return own(at, f"{verb}/lamina:repair:{self.what}", target, why=self.why, host=self.host, operation_id=self.operation_id)

@@ -6,16 +6,20 @@ from a person at the same moment is either first or too late, and an attempt tha
 
 from __future__ import annotations
 
+from functools import partial
+
 import sqlalchemy as sa
 import structlog
 
 from lamina.model import ids
+from lamina.model.audit import own
+from lamina.model.audit import server as audited
 from lamina.model.errors import LaminaError
 from lamina.model.servers import MigrationStatus, VmState
 from lamina.operations import confirm
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import servers
+from lamina.store import audit, servers
 from lamina.store.tables.compute import migrations
 from lamina.store.tables.compute import servers as rows
 
@@ -35,7 +39,10 @@ def overdue(plane: ControlPlane) -> list[str]:
     begun = []
     for server in owners.values():
         try:
-            confirm.request(plane, Caller(server.user_id, server.project_id, ids.new_request_id()), server.id)
+            caller = Caller(server.user_id, server.project_id, ids.new_request_id())
+            event = partial(own, plane.clock.now(), "update/lamina:auto_confirm", audited(server.id), request_id=caller.request_id)
+            with audit.accompanied(event):
+                confirm.request(plane, caller, server.id)
         except LaminaError as error:  # somebody was faster
             log.info("not confirmed", server=server.id, why=error.message)
             continue

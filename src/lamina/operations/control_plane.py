@@ -13,6 +13,7 @@ from lamina.operations.login_limits import LoginLimits
 from lamina.saga.runner import Probe, Runner
 from lamina.saga.steps import Kind
 from lamina.scheduling.index import Index
+from lamina.store.audit_ledger import Ledger
 from lamina.store.database import Database
 from lamina.store.good_tokens import GoodTokens
 
@@ -29,6 +30,7 @@ class ControlPlane:
     index: Index
     tokens: GoodTokens
     logins: LoginLimits
+    ledger: Ledger
 
     @classmethod
     def assemble(
@@ -45,13 +47,15 @@ class ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
         logins = LoginLimits(failures=settings.address_failures, window=ADDRESS_WINDOW, at_once=settings.logins_at_once)
-        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db), logins)
+        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db), logins, Ledger(db))
         runner.attach(plane)
         return plane
 
     def start(self) -> None:
+        self.ledger.start()
         self.runner.start()
 
     def stop(self) -> None:
         self.runner.stop()
+        self.ledger.stop()
         self.db.close()

@@ -206,7 +206,7 @@ def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
     if work.finished(CLAIMED) and error.code in _ANOTHER_HOST_MAY and another and not deleting:
         refused = (*work.params.refused, work.output(CLAIMED).host)
         params = dataclasses.replace(work.params, refused=refused, last_refusal=error.message)
-        caller = Caller(work.user_id, work.project_id, work.request_id)
+        caller = Caller(work.user_id, work.project_id, work.request_id, work.global_request_id)
         work.enlisted.append(work.plane.runner.enlist(tx, KIND, work.subject, params, caller, action=work.action))
         servers.update(tx, work.subject, now, task_state=TaskState.SCHEDULING)
         return

@@ -14,13 +14,15 @@ import sqlalchemy as sa
 import structlog
 
 from lamina.model import decoding
+from lamina.model.audit import own
+from lamina.model.audit import server as audited
 from lamina.model.errors import LaminaError, NotFound, NoValidHost
 from lamina.model.queueing import Waiting, in_order
 from lamina.model.servers import Action, Fault, TaskState, VmState
 from lamina.operations import create
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import hosts, queue, servers, tree_changes
+from lamina.store import audit, hosts, queue, servers, tree_changes
 
 log = structlog.get_logger()
 
@@ -79,6 +81,8 @@ def _begin_if_it_fits(plane: ControlPlane, one: Waiting, down: frozenset[str], n
         servers.update(tx, one.server_id, now, task_state=TaskState.SCHEDULING)
         caller = Caller(row.user_id, row.project_id, row.request_id)
         saga_id = plane.runner.enlist(tx, create.KIND, one.server_id, params, caller, action=Action.CREATE)
+        begun = own(now, "create/lamina:queue:begin", audited(one.server_id), request_id=row.request_id, operation_id=saga_id)
+        audit.record(tx, begun)
     plane.runner.wake(saga_id)
     log.info("there is room for a server that waited", server=one.server_id, seconds=round(now - one.queued_at, 1))
     return True
@@ -90,6 +94,7 @@ def _expire(plane: ControlPlane, one: Waiting, now: float) -> None:
         if queue.leave(tx, one.server_id) is not None:
             fault = Fault(NoValidHost.status, message, now, "step claimed")
             servers.update(tx, one.server_id, now, vm_state=VmState.ERROR, task_state=None, fault=fault)
+            audit.record(tx, own(now, "update/lamina:queue:expire", audited(one.server_id), why=message))
 
 
 class QueueKeeper:

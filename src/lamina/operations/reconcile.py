@@ -27,7 +27,7 @@ from lamina.operations.comparison import Leftover, Plan, View
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.counts import REPAIRS
 from lamina.saga.runner import Caller
-from lamina.store import hosts, repairs, sagas, servers, stale_consumers
+from lamina.store import audit, hosts, repairs, sagas, servers, stale_consumers
 from lamina.store.hosts import Host
 from lamina.store.stale_consumers import StaleConsumer
 
@@ -337,6 +337,7 @@ class _Mending:
         now = self.plane.clock.now()
         repairs.forget(tx, now - KEEP)
         repairs.note(tx, repair, now)
+        audit.record(tx, repair.event(now))
         self.done.append(repair)
 
     def tell(self) -> None:

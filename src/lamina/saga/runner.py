@@ -66,6 +66,8 @@ class Caller:
     user_id: str
     project_id: str
     request_id: str
+    #: what the caller's own caller names the whole by
+    global_request_id: str | None = None
 
 
 class Runner(Generic[D]):
@@ -142,6 +144,7 @@ class Runner(Generic[D]):
             epoch=sagas.next_epoch(tx),
             action=action,
             request_id=caller.request_id,
+            global_request_id=caller.global_request_id,
             project_id=caller.project_id,
             user_id=caller.user_id,
             created_at=now,
@@ -307,6 +310,7 @@ class Runner(Generic[D]):
             epoch=row.epoch,
             action=row.action,
             request_id=row.request_id,
+            global_request_id=row.global_request_id,
             project_id=row.project_id,
             user_id=row.user_id,
             outputs={e.step: e.output for e in entries if e.event is Event.DONE},

@@ -121,6 +121,7 @@ class Work(Generic[D, P]):
     calls: Iterator[int]
     #: the host a step worked on, for those who read the log
     host: str | None = None
+    global_request_id: str | None = None
     #: sagas that a step has enlisted or promoted in its transaction; started once that is committed
     enlisted: list[str] = dataclasses.field(default_factory=list)
 

@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from lamina.model.audit import Event, Outcome
 from lamina.model.errors import ConcurrentUpdate, Unavailable
-from lamina.store import tree_changes
+from lamina.store import audit, tree_changes
 from lamina.store.group_commit import GroupCommit
 from lamina.store.tables.control_planes import counters
 
@@ -70,6 +71,8 @@ class Database:
         # a transaction would cost two more ways to the server and back, and see no more
         self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._line = GroupCommit(self.engine) if self.is_sqlite else None
+        #: told of every event of the audit trail once it is committed and known how it ended; raises nothing
+        self.on_event: Callable[[Event], None] = _tell_nobody
         self._counters: list[_Writes] = []
         self._counting = threading.Lock()
         sa.event.listen(self.engine, "after_execute", _note_write)
@@ -104,15 +107,22 @@ class Database:
         """
         notes: dict[str, tree_changes.What] = {}
         wrote: set[Any] = set()
+        events: list[Event] = []
+        options = {tree_changes.NOTES: notes, _WROTE: wrote, audit.RECORDED: events}
         try:
-            with _told(), self._transaction({tree_changes.NOTES: notes, _WROTE: wrote}, settled) as connection:
+            with _told(), self._transaction(options, settled) as connection:
                 if queued and not self.is_sqlite:  # where every writer is queued
                     connection.execute(_QUEUE)
                 yield connection
+                committed = audit.accompany(connection, wrote)
                 tree_changes.number(connection, notes)
         finally:
             # one that failed too: a commit of which nobody knows whether it was one counts as one
             self._count(wrote)
+        committed()
+        for event in events:
+            if event.outcome is not Outcome.PENDING:
+                self.on_event(event)
 
     @contextlib.contextmanager
     def _transaction(self, options: dict[str, Any], settled: bool) -> Iterator[sa.Connection]:
@@ -142,6 +152,10 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _tell_nobody(_event: Event) -> None:
+    pass
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class SagaRow:
     epoch: int
     action: str
     request_id: str
+    global_request_id: str | None
     project_id: str
     user_id: str
     created_at: float

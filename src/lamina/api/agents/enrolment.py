@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamina.api.routing import Reply, Request
 from lamina.hosts.authority import authority
 from lamina.hosts.wire import Authority, Enrol, Issued, Renew
+from lamina.model.audit import Initiator, Kind
 from lamina.operations import enrolment
 
 
@@ -19,7 +20,7 @@ def enrol(request: Request) -> Reply:
     """A certificate for a join token."""
     said = request.json(Enrol)
     made = enrolment.enrol(request.plane, said.token, said.host, said.request.encode())
-    return Reply(200, Issued(said.host, made.decode()))
+    return Reply(200, Issued(said.host, made.decode()), by=Initiator(Kind.HOST, said.host, said.host))
 
 
 def renew(request: Request) -> Reply:

@@ -33,7 +33,7 @@ ROOM = Room(
         Route("GET", "/authority", enrolment.show_authority, "agents:authority", ANY_USER, public=True),
         Route("POST", "/enrol", enrolment.enrol, "agents:enrol", ANY_USER, public=True, takes=(Enrol,)),
         Route("POST", "/renew", enrolment.renew, "agents:renew", HOST, takes=(Renew,)),
-        Route("POST", "/poll", polls.poll, "agents:poll", HOST, most_body=MOST_POLL, takes=(Poll,)),
+        Route("POST", "/poll", polls.poll, "agents:poll", HOST, most_body=MOST_POLL, takes=(Poll,), audited=False),
         Route("GET", "/images/{image}/file", contents.image, "agents:image", HOST),
         Route(
             "PUT",

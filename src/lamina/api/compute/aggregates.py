@@ -176,5 +176,13 @@ ROUTES = (
     Route("GET", "/os-aggregates/{aggregate}", show, f"{RULE}:show", ADMIN),
     Route("PUT", "/os-aggregates/{aggregate}", update, f"{RULE}:update", ADMIN, takes=(ChangesBody,)),
     Route("DELETE", "/os-aggregates/{aggregate}", delete, f"{RULE}:delete", ADMIN),
-    Route("POST", "/os-aggregates/{aggregate}/action", act, f"{RULE}:action", ADMIN, takes=(ActionBody,)),
+    Route(
+        "POST",
+        "/os-aggregates/{aggregate}/action",
+        act,
+        f"{RULE}:action",
+        ADMIN,
+        takes=(ActionBody,),
+        actions=("add_host", "remove_host", "set_metadata"),
+    ),
 )

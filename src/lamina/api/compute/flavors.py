@@ -296,5 +296,13 @@ ROUTES = (
     Route("PUT", "/flavors/{flavor}/os-extra_specs/{key}", set_extra_spec, f"{SPECS}:update", ADMIN, takes=(dict[str, str | int | float],)),
     Route("DELETE", "/flavors/{flavor}/os-extra_specs/{key}", delete_extra_spec, f"{SPECS}:delete", ADMIN),
     Route("GET", "/flavors/{flavor}/os-flavor-access", list_access, ACCESS, ADMIN),
-    Route("POST", "/flavors/{flavor}/action", act, f"{ACCESS}:add_tenant_access", ADMIN, takes=(AccessBody,)),
+    Route(
+        "POST",
+        "/flavors/{flavor}/action",
+        act,
+        f"{ACCESS}:add_tenant_access",
+        ADMIN,
+        takes=(AccessBody,),
+        actions=("addTenantAccess", "removeTenantAccess"),
+    ),
 )

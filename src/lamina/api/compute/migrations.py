@@ -169,5 +169,6 @@ ROUTES = (
         takes=(dict[str, Any],),
         gives=(),
         refuses=(501,),
+        actions=("force_complete",),
     ),
 )

@@ -262,5 +262,6 @@ ROUTES = (
         takes=(dict[str, Any],),
         gives=(200, 202, 204),
         refuses=(501,),
+        actions={*ACTIONS, *NOT_HERE},
     ),
 )

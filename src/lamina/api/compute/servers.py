@@ -86,9 +86,10 @@ class UpdateBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def caller_of(request: Request) -> Caller:
     """Raises `Forbidden` for a token without a project: a server belongs to one."""
-    if request.context.project_id is None:
+    who = request.context
+    if who.project_id is None:
         raise Forbidden("A token with a project is needed.")
-    return Caller(request.context.user_id, request.context.project_id, request.context.request_id)
+    return Caller(who.user_id, who.project_id, who.request_id, who.global_request_id)
 
 
 def find(tx: sa.Connection, request: Request) -> Server:

@@ -25,6 +25,7 @@ def _view(row: SagaRow, events: list[EventRow]) -> dict[str, Any]:
         "state": row.state,
         "error": row.error,
         "request_id": row.request_id,
+        "global_request_id": row.global_request_id,
         "project_id": row.project_id,
         "created_at": row.created_at,
         "updated_at": row.updated_at,

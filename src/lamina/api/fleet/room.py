@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.api.fleet import capacity, defragmentation, gpus, hosts, operations, queue, repairs, replicas, tokens, vgpus
+from lamina.api.fleet import audit, capacity, defragmentation, gpus, hosts, operations, queue, repairs, replicas, tokens, vgpus
 from lamina.api.routing import ADMIN, Reply, Room, Route, Version
 from lamina.model.errors import LaminaError
 
@@ -32,6 +32,14 @@ ROOM = Room(
         Route("GET", "/replicas", replicas.index, "fleet:replicas:list", ADMIN),
         Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN, query=("host",)),
         Route("POST", "/defragmentation/plan", defragmentation.plan, "fleet:defragmentation:plan", ADMIN, takes=(defragmentation.Goal,)),
+        Route(
+            "GET",
+            "/audit",
+            audit.index,
+            "fleet:audit:list",
+            ADMIN,
+            query=("action", "limit", "marker", "outcome", "project", "request", "since", "sort_dir", "target", "until", "user"),
+        ),
         Route("GET", "/operations", operations.index, "fleet:operations:list", ADMIN, query=("events", "server_id")),
         Route("POST", "/operations/{operation}/resume", operations.resume, "fleet:operations:resume", ADMIN, gives=(202,)),
         Route(

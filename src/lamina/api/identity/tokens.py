@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from lamina.api.identity import answers, proofs
 from lamina.api.identity.catalog import catalog
 from lamina.api.routing import ANY_USER, Reply, Request, Route
+from lamina.model.audit import Initiator
 from lamina.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from lamina.model.settings import Settings
 from lamina.store import application_credentials, domains, identity
@@ -211,7 +212,8 @@ def _issue(request: Request, tx: sa.Connection, proven: _Proven, scope: Scope | 
     made = store.find_token(tx, store.token_hash(token), now)
     if made is None:  # no role on the target, the project disabled or not there: nothing is kept
         raise _refused()
-    return Reply(201, body(request.plane.settings, made, with_catalog=_wants_catalog(request)), _headers(token))
+    by = Initiator(id=made.user.id, name=made.user.name, project_id=made.project.id if made.project else None)
+    return Reply(201, body(request.plane.settings, made, with_catalog=_wants_catalog(request)), _headers(token), by=by)
 
 
 def _target(tx: sa.Connection, user: identity.User, scope: Scope | str | None) -> str | None:

@@ -30,6 +30,7 @@ sagas = Table(
     #: who asked, and the instance action that it is shown as
     Column("action", sa.String(64), nullable=False),
     Column("request_id", sa.String(64), nullable=False, index=True),
+    Column("global_request_id", sa.String(64)),
     Column("project_id", sa.String(64), nullable=False),
     Column("user_id", sa.String(64), nullable=False),
     Column("created_at", sa.Float, nullable=False),
