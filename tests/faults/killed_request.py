@@ -21,7 +21,8 @@ from lamina.model.clock import SystemClock
 from lamina.model.settings import Settings
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
-from lamina.store import audit_ledger, identity
+from lamina.store import audit_ledger, identity, tokens
+from lamina.store.bootstrap import bootstrap
 from lamina.store.database import Database
 from tests.empty_database import empty_database
 
@@ -36,10 +37,10 @@ def main(state: str, point: str) -> None:
     plane = ControlPlane.assemble(Settings(state=folder), Database.at(folder), SystemClock(), Hosts(), KINDS)
     now = plane.clock.now()
     with plane.db.write() as tx:
-        identity.bootstrap(tx, "admin's secret", "demo's secret", now)
+        bootstrap(tx, "admin's secret", "demo's secret", now)
         user, _ = identity.password_of(tx, name="admin")
         assert user is not None
-        token = identity.add_token(tx, user.id, user.default_project_id, ["password"], now, now + 3600)
+        token = tokens.add_token(tx, user.id, user.default_project_id, ["password"], now, now + 3600)
     audit_ledger.GATHER = 3600.0
     plane.ledger.start()
     if point != "answered":

@@ -304,6 +304,7 @@ _FLEET: Table = {
         GET /capacity
         GET /gpus
         GET /queue
+        GET /audit
         GET /repairs
         POST /repairs
         GET /replicas

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lamina.cli import logs
+from lamina.cli.audit_option import audit_option
 from lamina.cli.clearing import orphan_grace_option
 from lamina.cli.confirming import confirm_after_option
 from lamina.cli.database_option import database_option
@@ -31,6 +32,7 @@ SHARED = "What several of them have in common beside the database (--database): 
 @policy_option
 @keystone_option
 @policy_file_option
+@audit_option
 @orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -44,6 +46,7 @@ def command(
     policy: str,
     keystone: Path | None,
     policy_file: Path | None,
+    audit: str | None,
     orphan_grace: float,
     service_down: float,
     log_level: str,
@@ -67,6 +70,7 @@ def command(
         policy=policy,
         keystone=read_keystone(keystone) if keystone is not None else None,
         policy_file=policy_file,
+        audit=audit,
         orphan_grace=orphan_grace,
         service_down=service_down,
         address_failures=read_failures(failed_logins),

@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "operation": "Look at operations; resume or abandon a stuck one.",
     "defrag": "Make room on GPUs by moving servers, after a look at what that takes.",
     "doctor": "Say what is missing or broken here, and how to mend it.",
+    "audit": "Show who has done what to which object, and how it ended.",
     "policy": "Print the rules that say who may do what, as a policy.yaml to begin with.",
     "simulate": "Replay a trace of GPU work by every policy.",
     "bench": "Measure.",

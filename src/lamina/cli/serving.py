@@ -14,6 +14,7 @@ from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
+from lamina.cli.audit_sinks import open_sink
 from lamina.cli.database_option import open_database
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
 from lamina.cli.public_port import PublicPort
@@ -96,6 +97,7 @@ def serve(
     policy: str,
     keystone: Keystone | None = None,
     policy_file: Path | None = None,
+    audit: str | None = None,
     orphan_grace: float,
     service_down: float,
     address_failures: int | None,
@@ -141,6 +143,8 @@ def serve(
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))
         db = stack.enter_context(contextlib.closing(open_database(database, state)))
         schema.upgrade(db)
+        if audit is not None:
+            db.on_event = open_sink(audit, clock)
         if keystone is None:
             write_clouds(settings, first_start(db, common, clock), port.ca_file(common))
         plane = ControlPlane.assemble(settings, db, clock, Hosts(), KINDS, alone=db.is_sqlite)
