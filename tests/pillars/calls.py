@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.api.compute import server_actions
 from lamina.api.routing import Room, Route
+from lamina.store.identity import derived_id
 from tests.pillars import expectations
 from tests.pillars.identities import Right
 from tests.pillars.objects import OF_PROJECTS, OF_USERS, PASSWORD, public_key
@@ -22,9 +23,9 @@ _PLACEHOLDER = re.compile(r"\{([^}]+)\}")
 #: room -> placeholder of its paths -> kind of thing, empty where they are called alike; ``=word`` is the word itself
 KINDS: Mapping[str, Mapping[str, str]] = {
     "identity": {"user_id": "user", "project_id": "project", "credential_id": "credential", "role_id": "role", "domain_id": "=default"}
-    | {"group_id": "user group"},
+    | {"group_id": "user group", "limit_id": "limit"},
     "compute": dict.fromkeys(("server", "port", "vgpu", "request", "migration", "group", "flavor", "project"), "")
-    | {"hypervisor": "", "aggregate": ""}
+    | {"hypervisor": "", "aggregate": "", "class": "=default"}
     | {"name": "keypair", "service": "service uuid", "pattern": "=host", "key": "=a", "tag": "=a", "network": "=public"},
     "placement": {"uuid": "provider", "consumer_uuid": "consumer", "resource_class": "=VCPU", "name": "=CUSTOM_ABSENT"},
     "image": {"image_id": "image", "tag": "=a"},
@@ -46,6 +47,7 @@ SPECIAL: Mapping[tuple[str, str, str], str] = {
     ("identity", "DELETE /roles/", "role_id"): "custom role",
     ("identity", "PATCH /domains/", "domain_id"): "spare domain",
     ("identity", "DELETE /domains/", "domain_id"): "spare domain",
+    ("identity", "/registered_limits/", "limit_id"): "registered limit",
     ("compute", "PUT /os-services/{service} until", "service"): "=enable",
 }
 _JSON_PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
@@ -64,6 +66,7 @@ QUERIES: Mapping[str, str] = {
     "placement GET /allocation_candidates": "?resources=VCPU:1",
 }
 _LOGIN = {"methods": ["password"], "password": {"user": {"id": "$user", "password": PASSWORD}}}
+_LIMITED = {"service_id": derived_id("service", "compute"), "resource_name": "class:VGPU"}
 _METADATA: Mapping[str, Any] = {"metadata": {"a": "b"}}
 _HOLDING = {"allocations": {"$provider": {"resources": {"VCPU": 1}}}, "project_id": "$project", "user_id": "$user"}
 #: room and line -> what is sent; bytes as they are
@@ -81,6 +84,12 @@ BODIES: Mapping[str, Any] = {
     "identity PATCH /users/{user_id}": {"user": {"description": "new"}},
     "identity POST /users/{user_id}/password": {"user": {"password": "new", "original_password": PASSWORD}},
     "identity POST /users/{user_id}/application_credentials": {"application_credential": {"name": "new"}},
+    "identity POST /registered_limits": {"registered_limits": [_LIMITED | {"default_limit": 1}]},
+    "identity PATCH /registered_limits/{limit_id}": {"registered_limit": {"default_limit": 1}},
+    "identity POST /limits": {"limits": [_LIMITED | {"resource_limit": 1, "project_id": "$project", "user_id": "$user"}]},
+    "identity PATCH /limits/{limit_id}": {"limit": {"resource_limit": 1}},
+    "compute PUT /os-quota-sets/{project}": {"quota_set": {"cores": 99}},
+    "compute PUT /os-quota-class-sets/{class}": {"quota_class_set": {"cores": 99}},
     "compute POST /flavors": {"flavor": {"name": "new", "ram": 64, "vcpus": 1, "disk": 1}},
     "compute PUT /flavors/{flavor}": {"flavor": {"description": "new"}},
     "compute POST /flavors/{flavor}/os-extra_specs": {"extra_specs": {"b": "c"}},

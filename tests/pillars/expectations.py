@@ -31,6 +31,11 @@ _IDENTITY: Table = {
         GET /users/{user_id}
         GET /users/{user_id}/projects
         GET /users/{user_id}/groups
+        GET /registered_limits
+        GET /registered_limits/{limit_id}
+        GET /limits
+        GET /limits/model
+        GET /limits/{limit_id}
     """,
     Right.OWNER: """
         POST /users/{user_id}/password
@@ -79,6 +84,12 @@ _IDENTITY: Table = {
         GET /projects/{project_id}/users/{user_id}/roles/{role_id}
         PUT /projects/{project_id}/users/{user_id}/roles/{role_id}
         DELETE /projects/{project_id}/users/{user_id}/roles/{role_id}
+        POST /registered_limits
+        PATCH /registered_limits/{limit_id}
+        DELETE /registered_limits/{limit_id}
+        POST /limits
+        PATCH /limits/{limit_id}
+        DELETE /limits/{limit_id}
         GET /system/users/{user_id}/roles
         GET /system/users/{user_id}/roles/{role_id}
         PUT /system/users/{user_id}/roles/{role_id}
@@ -196,6 +207,8 @@ _COMPUTE: Table = {
         POST /servers/{server}/migrations/{migration}/action
         PUT /os-quota-sets/{project}
         DELETE /os-quota-sets/{project}
+        GET /os-quota-class-sets/{class}
+        PUT /os-quota-class-sets/{class}
         POST /os-server-external-events
     """,
 }
@@ -415,8 +428,6 @@ _NOT_SERVED: Mapping[str, str] = {
         POST /servers/{server}/os-volume_attachments
         POST /servers/{server}/migrations/{migration}/action
         POST /os-aggregates/{aggregate}/images
-        PUT /os-quota-sets/{project}
-        DELETE /os-quota-sets/{project}
         POST /os-server-external-events
     """,
     "/image/v2": "POST /images/{image_id}/members",

@@ -23,6 +23,7 @@ from lamina.hosts import certificates
 from lamina.hosts.join_tokens import JoinToken
 from lamina.model import ids
 from lamina.model.flavors import Flavor
+from lamina.model.limits import parse_resource
 from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.operations import create, enrolment
 from lamina.operations.control_plane import ControlPlane
@@ -36,6 +37,7 @@ from lamina.store import (
     identity,
     images,
     keypairs,
+    limits,
     passwords,
     ports,
     role_assignments,
@@ -57,7 +59,7 @@ PASSWORD = "the old secret"
 CONTENT = b"\0" * 512
 #: kinds of things that are a project's, and a user's
 OF_PROJECTS = frozenset(
-    {"server", "moving", "locked", "port", "vgpu", "request", "migration", "group", "image", "queued image", "flavor", "project"}
+    {"server", "moving", "locked", "port", "vgpu", "request", "migration", "group", "image", "queued image", "flavor", "project", "limit"}
     | {"host's server", "host's image"}
 )
 OF_USERS = frozenset({"user", "credential", "keypair"})
@@ -75,7 +77,7 @@ def missing(kind: str) -> str:
         "address": "0000:fe:00.0",
         "name of a class": "CUSTOM_THAT_IS_NOT",
         "name of a trait": "CUSTOM_THAT_IS_NOT",
-        **dict.fromkeys(("user", "project", "credential", "role", "service", "endpoint"), made.hex),
+        **dict.fromkeys(("user", "project", "credential", "role", "service", "endpoint", "limit", "registered limit"), made.hex),
     }
     return forms.get(kind, str(made))
 
@@ -188,6 +190,8 @@ class Cloud:
             flavors.add_access(tx, private.id, project_id)
             flavors.set_extra_specs(tx, private.id, {"a": mark})
             groups.add(tx, group)
+            things["limit"] = limits.new_id()
+            limits.add(tx, limits.Limit(things["limit"], project_id, None, parse_resource("servers"), 1000, mark))
         caller = Caller(user_id=user, project_id=project_id, request_id=things["request"])
         wanted = {"metadata": {"a": mark}, "tags": ("a", mark), "networks": ("public",), "group_id": group.id}
         for kind in ("server", "moving", "locked"):
@@ -262,6 +266,8 @@ class Cloud:
             user_groups.add_group(tx, people)
             operation = tx.exec_driver_sql("SELECT id FROM sagas ORDER BY seq").scalars().first()
             role = next(r for r in store_roles.list_roles(tx) if r.name == "reader")
+            registered = limits.RegisteredLimit(limits.new_id(), parse_resource("servers"), 1000)
+            limits.register(tx, registered)
         token, text = enrolment.new_token(self.plane, None, 3600)
         self.common |= {
             "host": host.name,
@@ -274,6 +280,7 @@ class Cloud:
             "custom role": custom.id,
             "spare domain": spare.id,
             "user group": people.id,
+            "registered limit": registered.id,
             "join token": token.id,
             "join secret": JoinToken.parse(text).secret,
             "csr": certificates.request(certificates.new_key(), "newcomer").decode(),

@@ -11,7 +11,7 @@ import dataclasses
 
 import sqlalchemy as sa
 
-from lamina.model import attached, resources
+from lamina.model import attached, limits, resources
 from lamina.model.errors import BadRequest, InvalidState
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, VgpuReport
@@ -22,7 +22,7 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.scheduling.filters import Wanted
-from lamina.store import hosts, servers
+from lamina.store import hosts, quotas, servers
 from lamina.store.hosts import Vgpu
 
 
@@ -38,7 +38,9 @@ AttachWork = Work[ControlPlane, Params]
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str, vgpu_type: str) -> None:
-    """Begin to give a server a vGPU of a type, by its name or id. Raises `NotFound`, `InvalidState`, `BadRequest`, `Conflict`."""
+    """Begin to give a server a vGPU of a type, by its name or id. Raises `NotFound`, `InvalidState`, `BadRequest`, `Conflict`,
+    `OverLimit`.
+    """
     with plane.db.write() as tx:
         server = servers.get(tx, server_id)
         rule = server.must_allow(Action.ATTACH_VGPU)
@@ -49,7 +51,8 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, vgpu_type: str)
             raise BadRequest(f"type: no GPU of the server's host is set to make vGPUs of type {vgpu_type[:100]!r}")
         resource_class, of_type = found[0]
         params = Params(server.host, resource_class, resources.type_trait(of_type.name))
-        attached.attach(server.flavor, params.resource_class, params.trait)
+        _, new = attached.attach(server.flavor, params.resource_class, params.trait)
+        quotas.must_allow(tx, quotas.Owner(server.project_id, server.user_id), asked=limits.asked_by(new.request()))
         saga_id = plane.runner.enlist(tx, KIND, server_id, params, caller, action=rule.action)
     plane.runner.wake(saga_id)
 

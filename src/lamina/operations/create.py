@@ -1,6 +1,7 @@
 """Create: from a request to a running domain with its vGPUs.
 
-Theory. The request commits the server's row, its ports and the saga together, so an accepted server is never forgotten. The claim
+Theory. The request commits the server's row, its ports and the saga together, so an accepted server is never forgotten; that a
+project has no more servers than it may is settled in that commit, and what they hold of everything else in their claims. The claim
 is first and by itself: capacity, allocations and the planned vGPUs are one commit, and from then on nothing that is
 made on the host is unknown. Devices come before the domain because a domain starts only on devices that exist. A host
 that refuses (the kernel knows more than its report said) costs an attempt: everything is undone, and the commit that
@@ -16,8 +17,17 @@ import string
 import msgspec
 import sqlalchemy as sa
 
-from lamina.model import ids
-from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostUnreachable, HypervisorError, NoValidHost, StaleFence
+from lamina.model import ids, limits
+from lamina.model.errors import (
+    DeviceForeign,
+    DeviceMissing,
+    DeviceRefused,
+    HostUnreachable,
+    HypervisorError,
+    NoValidHost,
+    OverLimit,
+    StaleFence,
+)
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, PowerState, VgpuReport
@@ -29,12 +39,14 @@ from lamina.saga.runner import Caller, Cancelled
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import aggregates, hosts, ports, queue, sagas, server_groups, servers
+from lamina.store import aggregates, hosts, ports, queue, quotas, sagas, server_groups, servers
 
 #: failures of one host that another host may not have
 _ANOTHER_HOST_MAY = frozenset(
     e.code for e in (HostUnreachable, DeviceRefused, DeviceMissing, DeviceForeign, HypervisorError, StaleFence)
 )
+#: failures that pass when others give something back
+_ROOM_MAY_COME = frozenset({NoValidHost.code, OverLimit.code})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,12 +94,12 @@ CreateWork = Work[ControlPlane, Params]
 def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]:
     """Record the servers and begin to create them; returns at once.
 
-    Raises `BadRequest` for a flavor that asks nonsense, `NotFound` where their group is gone.
+    Raises `BadRequest` for a flavor that asks nonsense, `NotFound` where their group is gone, `OverLimit`.
     """
     _ = new.flavor.request  # a server whose flavor cannot be read must not come to be
     now = plane.clock.now()
     reservation_id = "r-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-    made, saga_ids = [], []
+    made, wait = [], new.wait or new.flavor.wait
     with plane.db.write() as tx:
         for index in range(new.count):
             name = new.name if new.count == 1 else f"{new.name}-{index + 1}"
@@ -119,12 +131,17 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
             )
             servers.insert(tx, server)
             ports.make(tx, server.id, server.project_id, new.networks, now)
-            wait = new.wait or new.flavor.wait
-            params = Params(new.flavor, new.zone, new.host, asked_at=now, wait_until=now + wait if wait else None)
-            saga_ids.append(plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE))
             made.append(server)
         if new.group_id is not None:
             server_groups.join(tx, new.group_id, [server.id for server in made])
+        quotas.must_allow(
+            tx,
+            quotas.Owner(caller.project_id, caller.user_id, new.group_id),
+            taken={limits.SERVERS: new.count} | ({limits.MEMBERS: new.count} if new.group_id is not None else {}),
+            asked={} if wait else limits.asked_by(new.flavor.request, new.count),  # who waits for room waits for this too
+        )
+        params = Params(new.flavor, new.zone, new.host, asked_at=now, wait_until=now + wait if wait else None)
+        saga_ids = [plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE) for server in made]
     plane.runner.wake(*saga_ids)
     return made
 
@@ -211,7 +228,7 @@ def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
         servers.update(tx, work.subject, now, task_state=TaskState.SCHEDULING)
         return
     until = work.params.wait_until
-    if error.code == NoValidHost.code and until is not None and now < until and not deleting:
+    if error.code in _ROOM_MAY_COME and until is not None and now < until and not deleting:
         params = dataclasses.replace(work.params, refused=(), last_refusal=None)
         waiting = Waiting(work.subject, work.project_id, work.params.asked_at, until, error.message)
         queue.join(tx, waiting, user_id=work.user_id, request_id=work.request_id, params=msgspec.to_builtins(params))

@@ -137,6 +137,7 @@ def _claim(work: EvacuateWork, tx: sa.Connection) -> claim.Claimed:
         server.flavor.policy or plane.settings.policy,
         now=now,
         service_down=plane.settings.service_down,
+        moving=True,
     )
     work.host = claimed.host
     servers.update_migration(tx, params.migration_id, now, status=MigrationStatus.PRE_MIGRATING, dest_host=claimed.host)

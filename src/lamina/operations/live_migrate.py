@@ -135,6 +135,7 @@ def _claim(work: LiveMigrateWork, tx: sa.Connection) -> claim.Claimed:
         params.flavor.policy or work.plane.settings.policy,
         now=now,
         service_down=work.plane.settings.service_down,
+        moving=True,
     )
     work.host = claimed.host
     taken = hosts.vgpus_of_server(tx, work.subject, work.subject)

@@ -17,12 +17,15 @@ from lamina.model import decoding
 from lamina.model.audit import own
 from lamina.model.audit import server as audited
 from lamina.model.errors import LaminaError, NotFound, NoValidHost
+from lamina.model.policies import PolicyName
 from lamina.model.queueing import Waiting, in_order
 from lamina.model.servers import Action, Fault, TaskState, VmState
 from lamina.operations import create
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
-from lamina.store import audit, hosts, queue, servers, tree_changes
+from lamina.scheduling import claim
+from lamina.scheduling.filters import Wanted
+from lamina.store import audit, hosts, queue, quotas, servers, tree_changes
 
 log = structlog.get_logger()
 
@@ -61,17 +64,17 @@ def look(plane: ControlPlane) -> str | None:
 
 def _begin_if_it_fits(plane: ControlPlane, one: Waiting, down: frozenset[str], now: float) -> bool:
     with plane.db.read() as tx:
-        plain = queue.params_of(tx, one.server_id)
-        if plain is None:
+        creation = queue.creation_of(tx, one.server_id)
+        if creation is None:
             return False
-        params = decoding.from_plain(plain, create.Params)
+        params = decoding.from_plain(creation[0], create.Params)
         wanted = create.wanted(tx, one.server_id, params)
-    try:
-        plane.index.choose(wanted, params.flavor.policy or plane.settings.policy, down)
-    except NoValidHost as error:
-        if error.message != one.reason:
+    owner = quotas.Owner(one.project_id, creation[1])
+    reason = _why_not(plane, owner, wanted, params.flavor.policy or plane.settings.policy, down)
+    if reason is not None:
+        if reason != one.reason:
             with plane.db.write() as tx:
-                queue.tell(tx, one.server_id, error.message)
+                queue.tell(tx, one.server_id, reason)
         return False
     with plane.db.write() as tx:
         row = queue.leave(tx, one.server_id)
@@ -86,6 +89,16 @@ def _begin_if_it_fits(plane: ControlPlane, one: Waiting, down: frozenset[str], n
     plane.runner.wake(saga_id)
     log.info("there is room for a server that waited", server=one.server_id, seconds=round(now - one.queued_at, 1))
     return True
+
+
+def _why_not(plane: ControlPlane, owner: quotas.Owner, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> str | None:
+    """Why there is no room, on the hosts or within its owner's limits; None where there is."""
+    try:
+        choice = plane.index.choose(wanted, policy, down)
+    except NoValidHost as error:
+        return error.message
+    with plane.db.read() as tx:
+        return quotas.why_not(tx, owner, claim.taken(choice))
 
 
 def _expire(plane: ControlPlane, one: Waiting, now: float) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 
 import sqlalchemy as sa
 
-from lamina.model import ids
+from lamina.model import ids, limits
 from lamina.model.errors import BadRequest
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
@@ -26,7 +26,7 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import aggregates, allocations, hosts, ports, servers
+from lamina.store import aggregates, allocations, hosts, ports, quotas, servers
 from lamina.store.tables.hosts import vgpus
 
 
@@ -50,7 +50,7 @@ ResizeWork = Work[ControlPlane, Params]
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str, flavor: Flavor, *, host: str | None = None) -> None:
-    """Begin to resize. Raises `NotFound`, `InvalidState`, `BadRequest`."""
+    """Begin to resize. Raises `NotFound`, `InvalidState`, `BadRequest`, `OverLimit`."""
     _ = flavor.request
     _begin(plane, caller, server_id, Action.RESIZE, flavor, host)
 
@@ -69,6 +69,8 @@ def _begin(plane: ControlPlane, caller: Caller, server_id: str, action: Action, 
             raise BadRequest("When resizing, instances must change flavor!")
         if host is not None and flavor is None and host == server.host:
             raise BadRequest(f"Cannot migrate to the host {host} where the server is already.")
+        if flavor is not None:  # both sides are held for a time, and count
+            quotas.must_allow(tx, quotas.Owner(server.project_id, server.user_id), asked=limits.asked_by(flavor.request))
         params = Params(
             migration_id=ids.new_uuid(),
             type="resize" if flavor is not None else "migration",
@@ -122,6 +124,7 @@ def _claim(work: ResizeWork, tx: sa.Connection) -> claim.Claimed:
         params.flavor.policy or work.plane.settings.policy,
         now=now,
         service_down=work.plane.settings.service_down,
+        moving=not params.may_stay,
     )
     work.host = claimed.host
     servers.update_migration(tx, params.migration_id, now, status=MigrationStatus.MIGRATING, dest_host=claimed.host)

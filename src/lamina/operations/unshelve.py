@@ -10,6 +10,7 @@ import dataclasses
 
 import sqlalchemy as sa
 
+from lamina.model import limits
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, PowerState, VgpuReport
 from lamina.model.servers import Action, TaskState, VmState
@@ -20,7 +21,7 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim, groups
 from lamina.scheduling.filters import Wanted
-from lamina.store import aggregates, hosts, images, ports, servers
+from lamina.store import aggregates, hosts, images, ports, quotas, servers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,10 +45,13 @@ class Zone:
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str, *, zone: Zone | None = None, host: str | None = None) -> None:
-    """Begin to unshelve a server; where no zone is said it stays bound to the one that it was. Raises `NotFound`, `InvalidState`."""
+    """Begin to unshelve a server; where no zone is said it stays bound to the one that it was. Raises `NotFound`, `InvalidState`,
+    `OverLimit`.
+    """
     with plane.db.write() as tx:
         server = servers.get(tx, server_id)
         rule = server.must_allow(Action.UNSHELVE)
+        quotas.must_allow(tx, quotas.Owner(server.project_id, server.user_id), asked=limits.asked_by(server.flavor.request))
         servers.update(tx, server_id, plane.clock.now(), task_state=rule.task)
         params = Params(server.shelved_image_id, zone.name if zone is not None else server.pinned_zone, host)
         saga_id = plane.runner.enlist(tx, KIND, server_id, params, caller, action=rule.action)

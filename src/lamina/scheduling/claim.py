@@ -2,7 +2,7 @@
 
 The index names the host. What is taken there is decided on what the caller's transaction reads of it while it holds its
 providers, each of which proves by its generation that it had not changed; a race therefore ends in `ConcurrentUpdate` and a
-new look at the index, never in over-commit.
+new look at the index, never in over-commit. Last, what was taken is held against the limits of whose it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from lamina.model import capacity, ids
+from lamina.model import capacity, ids, limits
 from lamina.model.errors import ConcurrentUpdate, NoValidHost
 from lamina.model.gpus import VgpuState
 from lamina.model.policies import PolicyName
@@ -21,7 +21,7 @@ from lamina.scheduling.choice import Choice, choose
 from lamina.scheduling.field import Field
 from lamina.scheduling.filters import Wanted
 from lamina.scheduling.index import Index
-from lamina.store import allocations, hosts, own_providers, providers, snapshots
+from lamina.store import allocations, hosts, own_providers, providers, quotas, snapshots
 from lamina.store.hosts import GpuRecord, Vgpu
 from lamina.store.tables.hosts import vgpus as vgpus_table
 
@@ -58,10 +58,12 @@ def claim(
     now: float,
     service_down: float,
     beside: bool = False,
+    moving: bool = False,
 ) -> Claimed:
     """Choose a host and take what the server asks for there; with `beside`, and keep what the payer holds already.
 
-    Raises `NoValidHost`, `ConcurrentUpdate`.
+    What the payer's project then has is within its limits, or nothing is taken; with `moving` that is not asked, because an
+    administrator moves what the project has. Raises `NoValidHost`, `ConcurrentUpdate`, `OverLimit`.
     """
     index.refresh()
     if policy is PolicyName.FRAGMENTATION:
@@ -85,7 +87,14 @@ def claim(
     hosts.insert_vgpus(tx, planned)
     for provider_id in sorted({v.provider_id for v in planned}):
         follow_layout(tx, records[provider_id], now)
+    if not moving:
+        quotas.must_allow(tx, quotas.Owner(payer.project_id, payer.user_id), taken=taken(choice))
     return Claimed(choice.host.name, choice.host.zone, tuple(v.uuid for v in planned))
+
+
+def taken(choice: Choice) -> dict[str, int]:
+    """What a choice takes of what can be limited."""
+    return limits.taken_by(choice.candidate.allocations, (placed.type.name for placed in choice.placed))
 
 
 def _with_held(tx: sa.Connection, consumer_id: str, wanted: allocations.Amounts) -> allocations.Amounts:

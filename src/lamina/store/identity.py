@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from lamina.model import ids
 from lamina.model.errors import NotFound
-from lamina.store import domains
+from lamina.store import domains, limits
 from lamina.store.domains import DOMAIN_ID
 from lamina.store.names_in_domains import columns, key, shown, taken
 from lamina.store.tables.identity import domains as domains_table
@@ -121,8 +121,9 @@ def change_project(tx: sa.Connection, project_id: str, changes: Mapping[str, Any
 
 
 def delete_project(tx: sa.Connection, project_id: str) -> None:
-    """Takes the roles on it and the tokens for it along. Raises `NotFound`."""
+    """Takes the roles on it, the tokens for it and its limits along. Raises `NotFound`."""
     get_project(tx, project_id)
+    limits.forget_project(tx, project_id)
     for resting in (role_assignments, group_role_assignments, tokens):
         tx.execute(sa.delete(resting).where(resting.c.target == project_id))
     tx.execute(sa.update(users).where(users.c.default_project_id == project_id).values(default_project_id=None))
@@ -199,6 +200,7 @@ def change_user(tx: sa.Connection, user_id: str, changes: Mapping[str, Any]) -> 
 
 
 def delete_user(tx: sa.Connection, user_id: str) -> None:
-    """Takes the user's roles, places in groups and tokens along. Raises `NotFound`."""
+    """Takes the user's roles, places in groups, tokens and limits along. Raises `NotFound`."""
     get_user(tx, user_id)
+    limits.forget_user(tx, user_id)
     tx.execute(sa.delete(users).where(users.c.id == user_id))

@@ -34,9 +34,10 @@ def count(tx: sa.Connection) -> int:
     return int(tx.scalar(sa.select(sa.func.count()).select_from(queue)) or 0)
 
 
-def params_of(tx: sa.Connection, server_id: str) -> Any:
-    """None where it waits no more."""
-    return tx.scalar(sa.select(queue.c.params).where(queue.c.server_id == server_id))
+def creation_of(tx: sa.Connection, server_id: str) -> tuple[Any, str] | None:
+    """What its creation goes on from, and the user who asked for it; None where it waits no more."""
+    row = tx.execute(sa.select(queue.c.params, queue.c.user_id).where(queue.c.server_id == server_id)).one_or_none()
+    return None if row is None else (row.params, row.user_id)
 
 
 def tell(tx: sa.Connection, server_id: str, reason: str) -> None:

@@ -45,11 +45,6 @@ def page(tx: sa.Connection, project_id: str | None, *, limit: int, offset: int =
     return [_group(row) for row in tx.execute(query)]
 
 
-def count(tx: sa.Connection, project_id: str) -> int:
-    """How many groups a project has."""
-    return tx.scalar(sa.select(sa.func.count()).where(server_groups.c.project_id == project_id)) or 0
-
-
 def delete(tx: sa.Connection, group_id: str) -> None:
     """Its servers stay, and are in no group. Raises `NotFound`."""
     if tx.execute(sa.delete(server_groups).where(server_groups.c.id == group_id)).rowcount == 0:

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from lamina.model import decoding
 from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
-from lamina.model.flavors import Flavor
 from lamina.model.hosts import PowerState
 from lamina.model.servers import EVACUATION, Fault, Migration, MigrationStatus, Server, TaskState, VmState
 from lamina.store.tables.compute import migrations, servers
@@ -217,13 +216,6 @@ def count_by_flavor(tx: sa.Connection) -> dict[str, int]:
     flavor_id = servers.c.flavor["id"].as_string()
     query = sa.select(flavor_id, sa.func.count()).where(servers.c.deleted_at.is_(None)).group_by(flavor_id)
     return {row[0]: row[1] for row in tx.execute(query)}
-
-
-def usage_of_project(tx: sa.Connection, project_id: str) -> tuple[int, int, int]:
-    """(servers, vCPUs, MiB of memory) that a project has now."""
-    flavors = tx.scalars(sa.select(servers.c.flavor).where(servers.c.project_id == project_id, servers.c.deleted_at.is_(None))).all()
-    held = [decoding.from_plain(f, Flavor) for f in flavors]
-    return len(held), sum(f.vcpus for f in held), sum(f.memory_mb for f in held)
 
 
 # ---------------------------------------------------------------------------------------------------- migrations

@@ -13,8 +13,9 @@ import msgspec
 
 from lamina.api.compute.answers import next_link, page_limit, precise_moment, read
 from lamina.api.routing import READER, Reply, Request, Route, Version
+from lamina.model import limits
 from lamina.model.errors import BadRequest, Forbidden
-from lamina.store import keypairs
+from lamina.store import keypairs, quotas
 from lamina.store.keypairs import Keypair
 
 WITH_TYPE = Version(2, 2)
@@ -119,6 +120,7 @@ def create(request: Request) -> Reply:
     )
     with request.plane.db.write() as tx:
         keypairs.add(tx, made)
+        quotas.must_allow(tx, quotas.Owner(request.context.project_id or "", made.user_id), taken={limits.KEY_PAIRS: 1})
     return Reply(201 if request.version >= WITH_TYPE else 200, {"keypair": _view(request, made) | {"user_id": made.user_id}})
 
 

@@ -22,11 +22,9 @@ _DIAGNOSTICS = _refused("No figures of a running server are kept here.")
 _NETWORK = _refused("A server's interfaces come and go with it here: say its networks when it is made.")
 _VOLUME = _refused("There are no volumes here.")
 _IMAGES = _refused("Images come to a host with the first server that needs them here, not before.")
-_QUOTA = _refused("Quotas cannot be set here: nothing is limited but by capacity.")
 _EVENT = _refused("Nothing outside reports events of servers here.")
 
 RULE = "os_compute_api"
-QUOTA = f"{RULE}:os-quota-sets"
 ROUTES = tuple(
     dataclasses.replace(route, gives=(), refuses=(501,))
     for route in (
@@ -60,8 +58,6 @@ ROUTES = tuple(
             gives=(),
             refuses=(501,),
         ),
-        Route("PUT", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:update", ADMIN, gives=(), refuses=(501,)),
-        Route("DELETE", "/os-quota-sets/{project}", _QUOTA, f"{QUOTA}:delete", ADMIN, gives=(), refuses=(501,)),
         Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN, gives=(), refuses=(501,)),
     )
 )

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from lamina.api.compute.answers import page_limit, read
 from lamina.api.routing import MEMBER, READER, Reply, Request, Route, Version
-from lamina.model import ids
+from lamina.model import ids, limits
 from lamina.model.errors import BadRequest, Forbidden, NotFound
 from lamina.model.server_groups import GroupPolicy, ServerGroup
+from lamina.store import quotas
 from lamina.store import server_groups as store
 
 WITH_OWNERS = Version(2, 13)
@@ -94,6 +95,7 @@ def create(request: Request) -> Reply:
     )
     with request.plane.db.write() as tx:
         store.add(tx, made)
+        quotas.must_allow(tx, quotas.Owner(made.project_id, made.user_id), taken={limits.GROUPS: 1})
     return Reply(200, {"server_group": _view(request, made, ())})
 
 

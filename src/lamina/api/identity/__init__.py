@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.api.identity import answers, application_credentials, catalog, domains, grants, groups, projects, roles, tokens, users
+from lamina.api.identity import answers, application_credentials, catalog, domains, grants, groups, limits, projects, roles, tokens, users
 from lamina.api.identity.faults import fault
 from lamina.api.routing import Reply, Request, Room, Route
 
@@ -52,6 +52,7 @@ ROOM = Room(
         *application_credentials.ROUTES,
         *roles.ROUTES,
         *grants.ROUTES,
+        *limits.ROUTES,
     ),
     fault=fault,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import Column, ForeignKey, PrimaryKeyConstraint, Table
+from sqlalchemy import Column, ForeignKey, Index, PrimaryKeyConstraint, Table
 
 from lamina.store.tables.base import metadata
 
@@ -88,6 +88,13 @@ servers = Table(
     Column("terminated_at", sa.Float),
     #: set when the server is gone; the row stays so that its actions can still be read
     Column("deleted_at", sa.Float),
+)
+#: for counting those that a project has, which are few beside those that it ever had
+Index(
+    "ix_servers_of_project_now",
+    servers.c.project_id,
+    sqlite_where=servers.c.deleted_at.is_(None),
+    postgresql_where=servers.c.deleted_at.is_(None),
 )
 ports = Table(
     "ports",

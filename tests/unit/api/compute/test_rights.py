@@ -42,7 +42,7 @@ def version_of(route: Route) -> str:
 def at(route: Route, **names: str) -> str:
     known = {"server": MISSING, "key": "a", "tag": "a", "request": "req-1", "migration": "1", "flavor": "small", "name": "k"}
     known |= {"hypervisor": MISSING, "pattern": "host", "service": MISSING, "project": "p", "port": MISSING, "network": "public"}
-    known |= {"aggregate": "1", "group": MISSING, "vgpu": MISSING} | names
+    known |= {"aggregate": "1", "group": MISSING, "vgpu": MISSING, "class": "default"} | names
     return route.path.format(**known)
 
 

@@ -1,0 +1,185 @@
+"""Unified limits over the Identity API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from lamina.api.identity.catalog import SERVICES
+from lamina.operations.control_plane import ControlPlane
+from lamina.store import identity, limits
+
+COMPUTE = next(service.id for service in SERVICES if service.type == "compute")
+NOTHING = "0" * 32
+
+
+@pytest.fixture
+def ask(client: TestClient, headers: Callable[..., dict[str, str]]) -> Callable[..., Any]:
+    """``ask("GET", "/limits", user="demo")``: status and body."""
+
+    def asked(method: str, path: str, body: Any = None, user: str = "admin") -> tuple[int, Any]:
+        answer = client.request(method, f"/identity/v3{path}", headers=headers(user), json=body)
+        return answer.status_code, answer.json() if answer.content else None
+
+    return asked
+
+
+def registered(ask: Any, name: str = "servers", amount: int = 10, **more: Any) -> Any:
+    body = {"registered_limits": [{"service_id": COMPUTE, "resource_name": name, "default_limit": amount} | more]}
+    status, answer = ask("POST", "/registered_limits", body)
+    assert status == 201, answer
+    return answer["registered_limits"][0]
+
+
+def limited(ask: Any, project_id: str, name: str = "servers", amount: int = 3, **more: Any) -> Any:
+    body = {"limits": [{"service_id": COMPUTE, "resource_name": name, "resource_limit": amount, "project_id": project_id} | more]}
+    status, answer = ask("POST", "/limits", body)
+    assert status == 201, answer
+    return answer["limits"][0]
+
+
+def test_a_registered_limit_is_made_seen_changed_and_deleted(ask: Any) -> None:
+    made = registered(ask, "vgpu_type:NVIDIA A40-8Q", 4, description="cards", region_id="RegionOne")
+    assert made["links"]["self"].endswith(f"/identity/v3/registered_limits/{made['id']}")
+    assert {k: v for k, v in made.items() if k not in ("id", "links")} == {
+        "service_id": COMPUTE,
+        "region_id": "RegionOne",
+        "resource_name": "vgpu_type:NVIDIA A40-8Q",
+        "default_limit": 4,
+        "description": "cards",
+    }
+    path = f"/registered_limits/{made['id']}"
+    assert ask("GET", path, user="demo") == (200, {"registered_limit": made})
+    changes = {"registered_limit": {"default_limit": -1, "resource_name": "class:VGPU", "description": None}}
+    status, changed = ask("PATCH", path, changes)
+    assert status == 200
+    assert changed["registered_limit"] == made | {"default_limit": -1, "resource_name": "class:VGPU", "description": None}
+    assert ask("GET", "/registered_limits", user="demo")[1]["registered_limits"] == [changed["registered_limit"]]
+    assert ask("DELETE", path)[0] == 204
+    assert ask("GET", path)[0] == ask("PATCH", path, changes)[0] == ask("DELETE", path)[0] == 404
+
+
+def test_of_a_list_all_are_made_or_none(ask: Any) -> None:
+    new = {"service_id": COMPUTE, "default_limit": 1}
+    names = ("servers", "class:VCPU", "servers")
+    assert ask("POST", "/registered_limits", {"registered_limits": [new | {"resource_name": name} for name in names]})[0] == 409
+    assert ask("GET", "/registered_limits")[1]["registered_limits"] == []
+    assert ask("POST", "/registered_limits", {"registered_limits": [new | {"resource_name": name} for name in names[:2]]})[0] == 201
+    assert len(ask("GET", "/registered_limits?resource_name=servers")[1]["registered_limits"]) == 1
+    assert ask("GET", f"/registered_limits?service_id={NOTHING}")[1]["registered_limits"] == []
+
+
+@pytest.mark.weakness(178)
+def test_one_type_has_one_limit_however_it_is_spelt(ask: Any) -> None:
+    made = registered(ask, "vgpu_type:NVIDIA A40-8Q")
+    other = registered(ask, "servers")
+    again = {"service_id": COMPUTE, "resource_name": "vgpu_type:nvidia_a40_8q", "default_limit": 9}
+    assert ask("POST", "/registered_limits", {"registered_limits": [again]})[0] == 409
+    changes = {"registered_limit": {"resource_name": "vgpu_type:nvidia_a40_8q"}}
+    assert ask("PATCH", f"/registered_limits/{other['id']}", changes)[0] == 409
+    assert ask("PATCH", f"/registered_limits/{made['id']}", changes)[0] == 200
+
+
+def test_a_limit_is_made_seen_changed_and_deleted(ask: Any, project_ids: dict[str, str]) -> None:
+    made = limited(ask, project_ids["demo"])
+    assert {k: v for k, v in made.items() if k not in ("id", "links")} == {
+        "service_id": COMPUTE,
+        "region_id": None,
+        "project_id": project_ids["demo"],
+        "domain_id": None,
+        "resource_name": "servers",
+        "resource_limit": 3,
+        "description": None,
+    }
+    path = f"/limits/{made['id']}"
+    assert ask("GET", path) == ask("GET", path, user="demo") == (200, {"limit": made})
+    status, changed = ask("PATCH", path, {"limit": {"resource_limit": 5, "description": "more"}})
+    assert (status, changed["limit"]) == (200, made | {"resource_limit": 5, "description": "more"})
+    assert ask("PATCH", path, {"limit": {}}) == (200, changed)
+    assert ask("GET", f"/limits?project_id={project_ids['demo']}&resource_name=servers")[1]["limits"] == [changed["limit"]]
+    assert ask("DELETE", path)[0] == 204
+    assert ask("GET", path)[0] == ask("PATCH", path, {"limit": {"resource_limit": 1}})[0] == ask("DELETE", path)[0] == 404
+
+
+def test_a_user_within_a_project_has_a_limit_beside_the_projects(ask: Any, project_ids: dict[str, str], user_ids: dict[str, str]) -> None:
+    of_project = limited(ask, project_ids["demo"])
+    of_user = limited(ask, project_ids["demo"], amount=1, user_id=user_ids["demo"])
+    assert of_user["user_id"] == user_ids["demo"]
+    assert "user_id" not in of_project
+    assert ask("GET", f"/limits?user_id={user_ids['demo']}")[1]["limits"] == [of_user]
+    again = {"service_id": COMPUTE, "resource_name": "servers", "resource_limit": 1, "project_id": project_ids["demo"]}
+    assert ask("POST", "/limits", {"limits": [again]})[0] == 409
+
+
+@pytest.mark.weakness(639)
+def test_a_member_sees_the_limits_of_his_project_and_no_others(ask: Any, project_ids: dict[str, str]) -> None:
+    own, foreign = limited(ask, project_ids["demo"]), limited(ask, project_ids["admin"])
+    assert ask("GET", "/limits", user="demo")[1]["limits"] == [own]
+    assert ask("GET", f"/limits?project_id={project_ids['admin']}", user="demo")[1]["limits"] == []
+    assert len(ask("GET", "/limits")[1]["limits"]) == 2
+    status, told = ask("GET", f"/limits/{foreign['id']}", user="demo")
+    nothing, as_told = ask("GET", f"/limits/{NOTHING}", user="demo")
+    assert status == nothing == 404
+    assert told["error"]["message"].replace(foreign["id"], NOTHING) == as_told["error"]["message"]
+    for method, path, body in (
+        ("POST", "/limits", {"limits": []}),
+        ("PATCH", f"/limits/{own['id']}", {"limit": {"resource_limit": -1}}),
+        ("DELETE", f"/limits/{own['id']}", None),
+        ("POST", "/registered_limits", {"registered_limits": []}),
+    ):
+        assert ask(method, path, body, user="demo")[0] == 403
+    assert ask("GET", f"/limits/{own['id']}") == (200, {"limit": own})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resource_name": "cores"},
+        {"resource_name": "class:"},
+        {"resource_name": ""},
+        {"resource_limit": -2},
+        {"resource_limit": 2**31},
+        {"resource_limit": "1"},
+        {"service_id": NOTHING},
+        {"region_id": "elsewhere"},
+        {"project_id": NOTHING},
+        {"project_id": None},
+        {"project_id": None, "domain_id": "default"},
+        {"domain_id": "default"},
+        {"user_id": NOTHING},
+        {"description": "\0"},
+        {"more": 1},
+    ],
+)
+@pytest.mark.weakness(20)
+def test_what_is_no_limit_is_refused(ask: Any, project_ids: dict[str, str], wrong: dict[str, Any]) -> None:
+    new = {"service_id": COMPUTE, "resource_name": "servers", "resource_limit": 1, "project_id": project_ids["demo"]}
+    assert ask("POST", "/limits", {"limits": [new | {"resource_name": "class:VGPU"}, new | wrong]})[0] == 400
+    assert ask("GET", "/limits")[1]["limits"] == []
+
+
+def test_a_groups_members_are_not_limited_by_user(ask: Any, project_ids: dict[str, str], user_ids: dict[str, str]) -> None:
+    new = {"service_id": COMPUTE, "resource_name": "server_group_members", "resource_limit": 1, "project_id": project_ids["demo"]}
+    assert ask("POST", "/limits", {"limits": [new | {"user_id": user_ids["demo"]}]})[0] == 400
+
+
+def test_the_model_is_flat(ask: Any) -> None:
+    status, answer = ask("GET", "/limits/model", user="demo")
+    assert (status, answer["model"]["name"]) == (200, "flat")
+
+
+def test_limits_go_with_their_project_and_their_user(ask: Any, cloud: ControlPlane, stranger: Callable[..., str]) -> None:
+    project_id = stranger("eve")
+    with cloud.db.read() as tx:
+        (eve,) = identity.list_users(tx, name="eve")
+    limited(ask, project_id)
+    limited(ask, project_id, amount=1, user_id=eve.id)
+    assert ask("DELETE", f"/users/{eve.id}")[0] == 204
+    with cloud.db.read() as tx:
+        assert [limit.user_id for limit in limits.page(tx)] == [None]
+    assert ask("DELETE", f"/projects/{project_id}")[0] == 204
+    with cloud.db.read() as tx:
+        assert limits.page(tx) == []
