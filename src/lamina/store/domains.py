@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, Forbidden, NotFound
+from lamina.store import limits
 from lamina.store.tables.identity import domains, group_role_assignments, projects, role_assignments, tokens, user_groups, users
 
 DOMAIN_ID = "default"
@@ -83,7 +84,7 @@ def _targets(domain_id: str) -> sa.CompoundSelect[Any]:
 
 
 def delete_domain(tx: sa.Connection, domain_id: str) -> None:
-    """Takes its projects, users and groups along, with their roles and tokens.
+    """Takes its projects, users and groups along, with their roles, tokens and limits.
 
     Raises `NotFound`, and `Forbidden` while the domain is enabled, as Keystone does: nobody deletes by a slip what is in use.
     """
@@ -96,6 +97,8 @@ def delete_domain(tx: sa.Connection, domain_id: str) -> None:
     ):
         raise Forbidden("Cannot delete a domain that is enabled; disable it first.")
     _end_tokens(tx, domain_id)
+    limits.forget_projects(tx, projects.c.domain_id == domain_id)
+    limits.forget_users(tx, users.c.domain_id == domain_id)
     for given in (role_assignments, group_role_assignments):
         tx.execute(sa.delete(given).where(given.c.target.in_(_targets(domain_id))))
     of_projects = sa.select(projects.c.id).where(projects.c.domain_id == domain_id)

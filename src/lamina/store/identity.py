@@ -123,7 +123,7 @@ def change_project(tx: sa.Connection, project_id: str, changes: Mapping[str, Any
 def delete_project(tx: sa.Connection, project_id: str) -> None:
     """Takes the roles on it, the tokens for it and its limits along. Raises `NotFound`."""
     get_project(tx, project_id)
-    limits.forget_project(tx, project_id)
+    limits.forget_projects(tx, projects.c.id == project_id)
     for resting in (role_assignments, group_role_assignments, tokens):
         tx.execute(sa.delete(resting).where(resting.c.target == project_id))
     tx.execute(sa.update(users).where(users.c.default_project_id == project_id).values(default_project_id=None))
@@ -202,5 +202,5 @@ def change_user(tx: sa.Connection, user_id: str, changes: Mapping[str, Any]) -> 
 def delete_user(tx: sa.Connection, user_id: str) -> None:
     """Takes the user's roles, places in groups, tokens and limits along. Raises `NotFound`."""
     get_user(tx, user_id)
-    limits.forget_user(tx, user_id)
+    limits.forget_users(tx, users.c.id == user_id)
     tx.execute(sa.delete(users).where(users.c.id == user_id))

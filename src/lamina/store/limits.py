@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, NotFound
 from lamina.model.limits import Resource
+from lamina.store.tables.identity import projects, users
 from lamina.store.tables.limits import limits, registered_limits
 
 
@@ -192,11 +193,11 @@ def revert(tx: sa.Connection, project_id: str, user_id: str | None) -> None:
     tx.execute(sa.delete(limits).where(_of(project_id, user_id)))
 
 
-def forget_project(tx: sa.Connection, project_id: str) -> None:
-    """Take away all limits of a project and of its users."""
-    tx.execute(sa.delete(limits).where(limits.c.project_id == project_id))
+def forget_projects(tx: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Take away all limits of these projects and of their users."""
+    tx.execute(sa.delete(limits).where(limits.c.project_id.in_(sa.select(projects.c.id).where(which))))
 
 
-def forget_user(tx: sa.Connection, user_id: str) -> None:
-    """Take away the limits of a user in whatever project."""
-    tx.execute(sa.delete(limits).where(limits.c.user_id == user_id))
+def forget_users(tx: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Take away the limits of these users in whatever project."""
+    tx.execute(sa.delete(limits).where(limits.c.user_id.in_(sa.select(users.c.id).where(which))))

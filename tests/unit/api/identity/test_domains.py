@@ -14,8 +14,9 @@ from tests.unit.api.identity.calls import V3, Caller, log_in
 
 from lamina.api import compute, fleet, image, network, placement
 from lamina.api.application import application
+from lamina.model.limits import parse_resource
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import domains, identity, names_in_domains
+from lamina.store import domains, identity, limits, names_in_domains
 from lamina.store.tables import identity as tables
 
 Headers = Callable[..., dict[str, str]]
@@ -255,11 +256,15 @@ def test_a_deleted_domain_leaves_nothing(
         for who in (f"users/{user_ids['demo']}", f"groups/{group}"):
             admin.call("PUT", f"{where}/{who}/roles/{role_ids['member']}", 204)
     admin.change("user", user_ids["demo"], default_project_id=lab["project"])
+    with cloud.db.write() as tx:
+        for project_id, user_id in ((lab["project"], None), (lab["project"], user_ids["demo"]), ("another", lab["user"])):
+            limits.set_limits(tx, project_id, user_id, [(parse_resource("servers"), 1)])
     before = len(admin.call("GET", "/role_assignments", 200)["role_assignments"])
     admin.change("domain", lab["domain"], enabled=False)
     admin.call("DELETE", f"/domains/{lab['domain']}", 204)
     with cloud.db.read() as tx:
         assert [tx.scalar(query) for query in ids_of(lab["domain"])] == [0, 0, 0]
+        assert limits.page(tx) == []
         given = (tables.role_assignments, tables.group_role_assignments)
         for table in given:
             assert tx.scalar(sa.select(sa.func.count()).where(table.c.target.in_([lab["domain"], lab["project"]]))) == 0
