@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says nothing on a machine that is shared
+settings.register_profile("pillars", deadline=None)
+settings.load_profile("pillars")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
