@@ -42,7 +42,7 @@ class Interleaver:
             self.give_way()
 
     def wrap(self, compute: Compute) -> Compute:
-        return _Called(self, compute)  # type: ignore[return-value]
+        return _Called(self, compute)
 
     def give_way(self) -> None:
         number = self._of_thread.get(threading.get_ident())

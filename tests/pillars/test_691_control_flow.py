@@ -17,7 +17,7 @@ from lamina.operations import delete, reconcile, resize
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga import runner
-from lamina.scheduling import claim
+from lamina.store import allocations
 from tests.faults import world as worlds
 from tests.faults.desk import Desk
 from tests.faults.world import CALLER, ONE, PLAIN, World
@@ -49,7 +49,7 @@ def _advance(plane: ControlPlane, saga_id: str) -> None:
 
 
 def _race(world: World, line: Interleaver, *saga_ids: str) -> None:
-    line.run(*[lambda saga_id=saga_id: _advance(world.plane, saga_id) for saga_id in saga_ids])  # type: ignore[misc]
+    line.run(*[lambda saga_id=saga_id: _advance(world.plane, saga_id) for saga_id in saga_ids])
 
 
 # ------------------------------------------------------------------------------------------------ every order
@@ -176,7 +176,11 @@ def test_orders_are_all_of_them() -> None:
     """Two threads that give way twice each: the ways to shuffle three turns of the one with three of the other."""
 
     def run(line: Interleaver) -> None:
-        line.run(*[lambda: [line.give_way() for _ in range(2)] for _ in range(2)])  # type: ignore[list-item,func-returns-value]
+        def twice() -> None:
+            line.give_way()
+            line.give_way()
+
+        line.run(twice, twice)
 
     assert len(list(every_order(run))) == 20
 
@@ -248,7 +252,7 @@ def test_a_change_that_always_comes_too_late_ends(desk: Desk, monkeypatch: pytes
         raise ConcurrentUpdate("Somebody was faster.")
 
     world = World.on(desk, "mdev")
-    monkeypatch.setattr(claim.allocations, "replace", too_late)
+    monkeypatch.setattr(allocations, "replace", too_late)
     (server,) = world.create(ONE)
     world.settle()
     assert len(tried) <= (runner.CONFLICTS + 1) * world.plane.settings.max_attempts

@@ -52,10 +52,10 @@ class PciAddress:
     def _from(cls, pattern: re.Pattern[str], text: str, hint: str) -> PciAddress:
         match = pattern.fullmatch(text)
         if match is None:
-            raise BadRequest(f"{text!r} is not a PCI address: {hint}")
+            raise BadRequest(f"{text[:80]!r} is not a PCI address: {hint}")
         domain, bus, slot, function = (int(part, 16) for part in match.groups())
         if slot > 0x1F:
-            raise BadRequest(f"{text!r} is not a PCI address: the slot is at most 1f")
+            raise BadRequest(f"{text[:80]!r} is not a PCI address: the slot is at most 1f")
         return cls(domain, bus, slot, function)
 
     def __str__(self) -> str:
