@@ -1,8 +1,7 @@
-"""A world on which servers come, move and go in an order drawn by lot, and the four views of each vGPU held against each other."""
+"""A world on which servers come, move and go in an order drawn by lot, what was done least before the rest."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable
 
@@ -74,13 +73,16 @@ def walk(world: World, seed: str, steps: int, after: Callable[[], None]) -> dict
     done = dict.fromkeys(["create", *ASKED], 0)
     for _ in range(steps):
         alive = [server_id for server_id in _servers(world) if world.server(server_id).deleted_at is None]
-        word = "create" if len(alive) < 2 else dice.choice(list(done))
-        with contextlib.suppress(LaminaError):  # not in this state, or no room
-            if word == "create":
-                create.request(world.plane, dice.choice(CALLERS), create.NewServer("s", dice.choice([ONE, ONE, TWO]), None))
-            else:
-                ASKED[word](world, dice.choice(alive))
+        for word in ["create"] if len(alive) < 2 else sorted(done, key=lambda word: (done[word], dice.random())):
+            try:
+                if word == "create":
+                    create.request(world.plane, dice.choice(CALLERS), create.NewServer("s", dice.choice([ONE, ONE, TWO]), None))
+                else:
+                    ASKED[word](world, dice.choice(alive))
+            except LaminaError:
+                continue  # not in this state
             done[word] += 1
+            break
         world.settle()
         after()
     look_twice(world)

@@ -17,7 +17,7 @@ import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
 from lamina.agent.hypervisor import Device
-from lamina.model.errors import HypervisorError
+from lamina.model.errors import BadRequest, HypervisorError
 from lamina.model.gpus import Framework
 from lamina.model.hosts import Console, DomainSpec
 from lamina.model.ids import PciAddress
@@ -277,8 +277,11 @@ def _handles(hostdev: Element) -> list[str]:
         if "uuid" in address.attrib:
             found.append(address.attrib["uuid"])
         elif "bus" in address.attrib:
-            parts = (int(address.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function"))
-            found.append(str(PciAddress(*parts)))
+            try:
+                parts = [int(address.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
+                found.append(str(PciAddress(*parts)))
+            except (ValueError, BadRequest) as error:
+                raise HypervisorError(f"libvirt gave a device an address that is none: {error}") from error
     return found
 
 
