@@ -10,13 +10,16 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import argon2
 import httpx
+import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from lamina.api import agents
 from lamina.api.application import CERTIFICATE, application
 from lamina.api.rooms import ROOMS
+from lamina.store import passwords
 from lamina.store.tables.audit import audit_events
 from lamina.store.tables.base import metadata
 from tests.faults.desk import Desk
@@ -94,6 +97,13 @@ class Door:
 @contextlib.contextmanager
 def opened() -> Iterator[Door]:
     """Every room over one world."""
+    cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", cheap)
+        yield from _opened()
+
+
+def _opened() -> Iterator[Door]:
     desk = Desk()
     cloud = Cloud(desk)
     # more is asked here of one project than is let pass, and on a clock that stands still

@@ -44,7 +44,9 @@ def test_nothing_is_kept_of_an_api_that_there_is_not() -> None:
 def test_the_document_has_the_calls_that_are_served_and_no_others(room: Room) -> None:
     paths = openapi.document(room)["paths"]
     told = {(method.upper(), path) for path, operations in paths.items() for method in operations}
-    assert told == {(route.method, route.path or "/") for route in room.routes}
+    base, above = openapi.based(room)
+    assert told == {(route.method, above + route.path or "/") for route in room.routes}
+    assert {base.rstrip("/") + path for _, path in told} <= {room.prefix + route.path for route in room.routes}
     for path, operations in paths.items():
         for operation in operations.values():
             named = [p["name"] for p in operation["parameters"] if p["in"] == "path"]

@@ -26,13 +26,14 @@ def document(room: Room) -> dict[str, Any]:
     models = [model for route in room.routes for model in route.takes]
     schemas, components = msgspec.json.schema_components(models, ref_template="#/components/schemas/{name}")
     schema_of = {id(model): schema for model, schema in zip(models, schemas, strict=True)}
+    base, above = based(room)
     paths: dict[str, dict[str, Any]] = {}
-    for (path, method), routes in sorted(_by_call(room.routes).items()):
+    for (path, method), routes in sorted(_by_call(room.routes, above).items()):
         paths.setdefault(path, {})[method.lower()] = _operation(room, path, routes, schema_of)
     shown = {
         "openapi": "3.1.0",
         "info": {"title": f"Lamina: {room.name}", "version": str(room.microversions.most) if room.microversions else "1"},
-        "servers": [{"url": room.prefix or "/"}],
+        "servers": [{"url": base}],
         "paths": paths,
         "components": {"schemas": dict(sorted(components.items())), "securitySchemes": _schemes(room)},
     }
@@ -40,11 +41,20 @@ def document(room: Room) -> dict[str, Any]:
     return plain
 
 
-def _by_call(routes: Iterable[Route]) -> Mapping[tuple[str, str], list[Route]]:
+def based(room: Room) -> tuple[str, str]:
+    """Below which address the document's paths are, and what each of them begins with.
+
+    A path is never empty in OpenAPI; a room that answers at its prefix itself, and not with a slash behind, has the prefix in its paths.
+    """
+    paths = {route.path for route in room.routes}
+    return ("/", room.prefix) if "" in paths and "/" not in paths else (room.prefix or "/", "")
+
+
+def _by_call(routes: Iterable[Route], above: str) -> Mapping[tuple[str, str], list[Route]]:
     """(path, method) -> the routes that answer it, one for each span of microversions."""
     found: dict[tuple[str, str], list[Route]] = {}
     for route in routes:
-        found.setdefault((route.path or "/", route.method), []).append(route)
+        found.setdefault((above + route.path or "/", route.method), []).append(route)
     return found
 
 

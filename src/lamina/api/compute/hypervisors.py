@@ -166,16 +166,10 @@ def statistics(request: Request) -> Reply:
 
 
 RULE = "os_compute_api:os-hypervisors"
+_QUERY = ("hypervisor_hostname_pattern", "limit", "marker", "with_servers")
 ROUTES = (
-    Route("GET", "/os-hypervisors", index, f"{RULE}:list", ADMIN, query=("hypervisor_hostname_pattern", "limit", "marker", "with_servers")),
-    Route(
-        "GET",
-        "/os-hypervisors/detail",
-        detail,
-        f"{RULE}:list-detail",
-        ADMIN,
-        query=("hypervisor_hostname_pattern", "limit", "marker", "with_servers"),
-    ),
+    Route("GET", "/os-hypervisors", index, f"{RULE}:list", ADMIN, refuses=(404,), query=_QUERY),
+    Route("GET", "/os-hypervisors/detail", detail, f"{RULE}:list-detail", ADMIN, refuses=(404,), query=_QUERY),
     Route("GET", "/os-hypervisors/statistics", statistics, f"{RULE}:statistics", ADMIN, until=Version(2, 87)),
     Route("GET", "/os-hypervisors/{hypervisor}", show, f"{RULE}:show", ADMIN, query=("with_servers",)),
     Route("GET", "/os-hypervisors/{hypervisor}/uptime", uptime, f"{RULE}:uptime", ADMIN, until=Version(2, 87)),

@@ -28,36 +28,11 @@ RULE = "os_compute_api"
 ROUTES = tuple(
     dataclasses.replace(route, gives=(), refuses=(501,))
     for route in (
-        Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER, gives=(), refuses=(501,)),
-        Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER, gives=(), refuses=(501,)),
-        Route(
-            "DELETE",
-            "/servers/{server}/os-interface/{port}",
-            _NETWORK,
-            f"{RULE}:os-attach-interfaces:delete",
-            MEMBER,
-            gives=(),
-            refuses=(501,),
-        ),
-        Route(
-            "POST",
-            "/servers/{server}/os-volume_attachments",
-            _VOLUME,
-            f"{RULE}:os-volumes-attachments:create",
-            MEMBER,
-            gives=(),
-            refuses=(501,),
-        ),
-        Route(
-            "POST",
-            "/os-aggregates/{aggregate}/images",
-            _IMAGES,
-            "compute:aggregates:images",
-            ADMIN,
-            since=Version(2, 81),
-            gives=(),
-            refuses=(501,),
-        ),
-        Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN, gives=(), refuses=(501,)),
+        Route("GET", "/servers/{server}/diagnostics", _DIAGNOSTICS, f"{RULE}:os-server-diagnostics", READER),
+        Route("POST", "/servers/{server}/os-interface", _NETWORK, f"{RULE}:os-attach-interfaces:create", MEMBER),
+        Route("DELETE", "/servers/{server}/os-interface/{port}", _NETWORK, f"{RULE}:os-attach-interfaces:delete", MEMBER),
+        Route("POST", "/servers/{server}/os-volume_attachments", _VOLUME, f"{RULE}:os-volumes-attachments:create", MEMBER),
+        Route("POST", "/os-aggregates/{aggregate}/images", _IMAGES, "compute:aggregates:images", ADMIN, since=Version(2, 81)),
+        Route("POST", "/os-server-external-events", _EVENT, f"{RULE}:os-server-external-events:create", ADMIN),
     )
 )

@@ -28,7 +28,7 @@ ROOM = Room(
         Route("GET", "/gpus", gpus.index, "fleet:gpus:list", ADMIN, query=("host",)),
         Route("GET", "/queue", queue.index, "fleet:queue:list", ADMIN),
         Route("GET", "/repairs", repairs.index, "fleet:repairs:list", ADMIN, query=("host", "limit", "marker")),
-        Route("POST", "/repairs", repairs.create, "fleet:repairs:create", ADMIN, takes=(repairs.Ask,)),
+        Route("POST", "/repairs", repairs.create, "fleet:repairs:create", ADMIN, takes=(repairs.Ask,), refuses=(404,)),
         Route("GET", "/replicas", replicas.index, "fleet:replicas:list", ADMIN),
         Route("GET", "/vgpus", vgpus.index, "fleet:vgpus:list", ADMIN, query=("host",)),
         Route("POST", "/defragmentation/plan", defragmentation.plan, "fleet:defragmentation:plan", ADMIN, takes=(defragmentation.Goal,)),

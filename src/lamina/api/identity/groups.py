@@ -137,7 +137,7 @@ def of_user(request: Request) -> Reply:
 _ONE = "/groups/{group_id}/users/{user_id}"
 ROUTES = (
     Route("GET", "/groups", index, "identity:list_groups", DOMAIN_READER, query=("name",)),
-    Route("POST", "/groups", create, "identity:create_group", DOMAIN_MANAGER, takes=(NewGroupBody,), gives=(201,)),
+    Route("POST", "/groups", create, "identity:create_group", DOMAIN_MANAGER, takes=(NewGroupBody,), gives=(201,), refuses=(404,)),
     Route("GET", "/groups/{group_id}", show, "identity:get_group", DOMAIN_READER),
     Route("PATCH", "/groups/{group_id}", change, "identity:update_group", DOMAIN_MANAGER, takes=(GroupChangesBody,)),
     Route("DELETE", "/groups/{group_id}", delete, "identity:delete_group", DOMAIN_MANAGER, gives=(204,)),

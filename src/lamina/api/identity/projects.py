@@ -123,7 +123,7 @@ def of_user(request: Request) -> Reply:
 
 ROUTES = (
     Route("GET", "/projects", index, "identity:list_projects", DOMAIN_READER, query=("enabled", "is_domain", "name")),
-    Route("POST", "/projects", create, "identity:create_project", DOMAIN_MANAGER, takes=(NewProjectBody,), gives=(201,)),
+    Route("POST", "/projects", create, "identity:create_project", DOMAIN_MANAGER, takes=(NewProjectBody,), gives=(201,), refuses=(404,)),
     Route("GET", "/projects/{project_id}", show, "identity:get_project", ANY_USER),
     Route("PATCH", "/projects/{project_id}", change, "identity:update_project", DOMAIN_MANAGER, takes=(ProjectChangesBody,)),
     Route("DELETE", "/projects/{project_id}", delete, "identity:delete_project", DOMAIN_MANAGER, gives=(204,)),

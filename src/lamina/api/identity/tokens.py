@@ -326,7 +326,18 @@ def revoke(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("POST", "/auth/tokens", issue, "identity:authenticate", "", public=True, takes=(AuthBody,), gives=(201,), query=("nocatalog",)),
+    Route(
+        "POST",
+        "/auth/tokens",
+        issue,
+        "identity:authenticate",
+        "",
+        public=True,
+        takes=(AuthBody,),
+        gives=(201,),
+        refuses=(401, 403),
+        query=("nocatalog",),
+    ),
     Route("GET", "/auth/tokens", validate, "identity:validate_token", ANY_USER, query=("nocatalog",)),
     Route("DELETE", "/auth/tokens", revoke, "identity:revoke_token", ANY_USER, gives=(204,)),
 )

@@ -83,7 +83,7 @@ def route(method: str, path: str, handler: Handler, rule: str, *, since: int = 0
     It is for admins of a project: Placement's rules have no use for a token of the whole system.
     """
     last = None if until is None else Version(1, until)
-    refuses = (406, 415) if more.get("takes") else (406,)
+    refuses = (406, *((415,) if more.get("takes") else ()), *more.pop("refuses", ()))
     guarded = _guarded(handler)
     return Route(
         method, path, guarded, f"placement:{rule}", PROJECT_ADMIN, since=Version(1, since), until=last, refuses=refuses, **more

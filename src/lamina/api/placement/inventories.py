@@ -83,7 +83,7 @@ def _all(request: Request, provider: Provider) -> Reply:
     return reply(request, plain, modified=provider.updated_at)
 
 
-def _one(request: Request, provider: Provider, name: str, *, status: int = 200, location: str | None = None) -> Reply:
+def _one(request: Request, provider: Provider, name: str, *, status: int, location: str | None = None) -> Reply:
     plain: dict[str, Any] = dataclasses.asdict(provider.inventories[name])
     plain["resource_provider_generation"] = provider.generation
     return reply(request, plain, status=status, modified=provider.updated_at, location=location)
@@ -99,7 +99,7 @@ def show(request: Request) -> Reply:
     """GET /resource_providers/{uuid}/inventories/{resource_class}."""
     with request.plane.db.read() as tx:
         found = of_path(tx, request)
-    return _one(request, found, _class_of_path(request, found, "for"))
+    return _one(request, found, _class_of_path(request, found, "for"), status=200)
 
 
 def _class_of_path(request: Request, provider: Provider, what: str) -> str:
@@ -151,7 +151,7 @@ def change(request: Request) -> Reply:
         if name not in provider.inventories:
             raise BadRequest(f"No inventory record with resource class {name[:255]} for update of resource provider {provider.id}")
         made = _set(tx, request, provider, {**provider.inventories, name: inventory})
-    return _one(request, made, name)
+    return _one(request, made, name, status=200)
 
 
 def clear(request: Request) -> Reply:
@@ -184,8 +184,8 @@ ROUTES = (
     route("POST", _ALL, create, f"{_RULE}:create", takes=(NewRecord,), gives=(201,)),
     route("PUT", _ALL, replace, f"{_RULE}:update", takes=(Records,)),
     route("DELETE", _ALL, clear, f"{_RULE}:delete", since=5, gives=(204,)),
-    route("DELETE", _ALL, _no_clear, f"{_RULE}:delete", until=4, gives=()),
-    route("GET", _ONE, show, f"{_RULE}:show", gives=()),
-    route("PUT", _ONE, change, f"{_RULE}:update", takes=(Record,), gives=()),
+    route("DELETE", _ALL, _no_clear, f"{_RULE}:delete", until=4, gives=(), refuses=(405,)),
+    route("GET", _ONE, show, f"{_RULE}:show"),
+    route("PUT", _ONE, change, f"{_RULE}:update", takes=(Record,)),
     route("DELETE", _ONE, delete, f"{_RULE}:delete", gives=(204,)),
 )
