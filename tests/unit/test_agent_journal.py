@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -178,3 +179,14 @@ def test_records_keep_their_addresses(tmp_path: Path) -> None:
     with journal.call(call(), "server", now=1.0):
         journal.put([record("a")])
     assert Journal(tmp_path / "journal.json").records()["a"].parent == PciAddress.parse("0000:81:00.4")
+
+
+@pytest.mark.weakness(732)
+def test_a_journal_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whatever the process's mask is: an agent begins on no journal that others may write to."""
+    before = os.umask(0)
+    try:
+        Journal(tmp_path / "journal.json").put([])
+    finally:
+        os.umask(before)
+    assert (tmp_path / "journal.json").stat().st_mode & 0o777 == 0o600

@@ -138,6 +138,7 @@ class ComputeService:
             lost=lost,
             sequence=sequence,
             epoch=epoch,
+            libvirt_version=capacity.libvirt_version,
         )
 
     def _lost(self, gpus: Iterable[GpuReport]) -> tuple[VgpuReport, ...]:

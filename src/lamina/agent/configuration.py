@@ -66,6 +66,7 @@ class MigrationEntry(msgspec.Struct, forbid_unknown_fields=True):
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
     host: str | None = None
     libvirt_uri: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "qemu:///system"
+    open_libvirt_socket: bool = False
     shutdown_grace: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     gpus: dict[str, GpuEntry] = {}
     networks: dict[str, NetworkEntry] = {}
@@ -97,6 +98,8 @@ class Configuration:
     #: where other hosts' libvirt reaches this one's for live migration, and how this one's reaches theirs: ``tls`` or ``tcp``
     migration_address: str = ""
     migration_transport: str = "tls"
+    #: whether it is in order that every user of the machine may write to libvirt's socket, for polkit asks who it is
+    open_libvirt_socket: bool = False
 
 
 def load(path: Path | None, *, host: str | None = None) -> Configuration:
@@ -139,7 +142,15 @@ def parse(text: str, *, named: str = "agent.toml", host: str | None = None) -> C
     with _key(f"{named}: migration.address"):
         at = ids.parse_host_name(content.migration.address or name)
     return Configuration(
-        name, content.libvirt_uri, content.shutdown_grace, settings, networks, vnc, at, content.migration.transport
+        name,
+        content.libvirt_uri,
+        content.shutdown_grace,
+        settings,
+        networks,
+        vnc,
+        at,
+        content.migration.transport,
+        content.open_libvirt_socket,
     )
 
 

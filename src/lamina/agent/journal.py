@@ -173,9 +173,9 @@ class Journal:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Replace a file's content as a whole; it is on disk when this returns. Raises OSError."""
+    """Replace a file's content as a whole, for its owner's eyes only; it is on disk when this returns. Raises OSError."""
     draft = path.with_suffix(".new")
-    with draft.open("wb") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

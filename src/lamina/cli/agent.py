@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--state", type=click.Path(path_type=Path), help="The agent's state directory.  [default: /var/lib/lamina for root]")
 @logs.option
 def command(config: Path | None, fleet: str | None, host: str | None, state: Path | None, log_level: str) -> None:
+    from lamina.agent.closed import must_be_closed
     from lamina.hosts.dialing import Agent
     from lamina.hosts.membership import Membership
     from lamina.model.clock import SystemClock
@@ -38,6 +39,7 @@ def command(config: Path | None, fleet: str | None, host: str | None, state: Pat
     logs.configure(log_level)
     state = state or agent_state()
     joined = Membership.read(state)
+    must_be_closed(state, joined.folder / "key.pem")
     with held(state / "agent.lock", f"another agent is running on {state}"):
         clock = SystemClock()
         name, compute = _simulated(fleet, host, joined, state, clock) if fleet else _real(config, joined, state, clock)

@@ -87,6 +87,7 @@ def _running(state: Path, ask: dict[str, bool]) -> Iterator[Finding]:
     yield Finding("server", Verdict.OK, f"answers at {client.cloud.auth_url}")
     known_hosts, known_vgpus = answers
     yield from running.hosts(known_hosts)
+    yield from running.versions(known_hosts)
     yield from running.operations(unfinished)
     yield from running.vgpus(known_vgpus, unfinished)
     yield from running.repairs(looked)

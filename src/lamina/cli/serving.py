@@ -23,6 +23,7 @@ from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.cli.this_machine import must_serve, this_machine
 from lamina.hosts.directory import Hosts
 from lamina.model.clock import SystemClock
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.errors import BadRequest
 from lamina.model.policies import PolicyName
 from lamina.model.rates import Rate
@@ -98,6 +99,7 @@ def serve(
     keystone: Keystone | None = None,
     policy_file: Path | None = None,
     audit: str | None = None,
+    driver_trust: DriverTrust | None = None,
     orphan_grace: float,
     service_down: float,
     address_failures: int | None,
@@ -138,6 +140,7 @@ def serve(
             address_failures=address_failures,
             rate_limit=rate_limit,
             open_metrics=open_metrics,
+            driver_trust=driver_trust or DriverTrust(),
         )
         # a host is asked several times before its silence counts
         settings = dataclasses.replace(settings, report_interval=min(settings.report_interval, service_down / 3))

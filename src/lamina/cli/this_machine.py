@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from lamina.agent import configuration
+from lamina.agent import closed, configuration
 from lamina.agent.compute import ComputeService
 from lamina.agent.depot import Depot
 from lamina.agent.images import Images
@@ -26,13 +26,17 @@ def this_machine(
 
     `host` is the name where the settings have none; without it that is the machine's.
 
-    Raises `BadRequest` without Python's binding of libvirt, and for settings that are wrong.
+    Raises `BadRequest` without Python's binding of libvirt, and for settings that are wrong, `Conflict` where libvirt or the journal
+    is open to other users.
     """
     if importlib.util.find_spec("libvirt") is None:
         raise BadRequest(f"Python's binding of libvirt is not installed here. {_INSTEAD}.")
     from lamina.agent.real_host import real_host
 
     known = configuration.load(config, host=host)
+    if not known.open_libvirt_socket:
+        closed.must_not_be_open_to_all()
+    closed.must_be_closed(state)
     compute = real_host(known, state, clock, images, depot)
     for problem in compute.restore():
         log.warning("not brought back", why=problem)

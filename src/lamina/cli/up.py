@@ -15,6 +15,7 @@ from lamina.cli.database_option import database_option
 from lamina.cli.identity_options import keystone_option, policy_file_option
 from lamina.cli.placing import policy_option
 from lamina.cli.state import default_state
+from lamina.cli.trusting import driver_advisories_option, read_trust, vulnerable_drivers_option
 from lamina.cli.wire_options import read_failures, read_port, read_rate, wire_options
 
 FLEET = "Simulated hosts instead of this machine, described in FILE or in the fleet that comes along."
@@ -34,6 +35,8 @@ ADVERTISE = "Name or address under which hosts reach --agents; may be repeated, 
 @keystone_option
 @policy_file_option
 @audit_option
+@vulnerable_drivers_option
+@driver_advisories_option
 @orphan_grace_option
 @click.option("--service-down", default=60.0, type=click.FloatRange(1, 3600), hidden=True)
 @logs.option
@@ -49,6 +52,8 @@ def command(
     keystone: Path | None,
     policy_file: Path | None,
     audit: str | None,
+    vulnerable_drivers: str,
+    driver_advisories: Path | None,
     orphan_grace: float,
     service_down: float,
     log_level: str,
@@ -76,6 +81,7 @@ def command(
         keystone=read_keystone(keystone) if keystone is not None else None,
         policy_file=policy_file,
         audit=audit,
+        driver_trust=read_trust(vulnerable_drivers, driver_advisories),
         orphan_grace=orphan_grace,
         service_down=service_down,
         address_failures=read_failures(failed_logins),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from lamina.hosts.directory import Compute
 from lamina.hosts.mailbox import Mailbox
 from lamina.hosts.wire import METHODS
+from lamina.model.errors import HostError
+from lamina.model.hosts import DomainReport, DomainSpec, HostReport, Landing, VgpuReport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,10 +30,27 @@ def _by_mail(
         result = self.mailbox.call(wire.name, wire.encode(*values, **named), timeout, first_dial)
         if result.failure is not None:
             raise result.failure.as_error()
-        return cast(T, wire.decode(result.answer))
+        answer = wire.decode(result.answer)
+        _must_be_its_own(self.mailbox.host, answer, values)
+        return cast(T, answer)
 
     ask.__doc__ = method.__doc__
     return ask
+
+
+def _must_be_its_own(host: str, answer: Any, asked: Sequence[Any]) -> None:
+    """A host speaks for itself, and of what it was asked. Raises `HostError` for an answer about another host's things."""
+    if isinstance(answer, HostReport | Landing) and answer.host != host:
+        raise HostError(f"Host {host} answers as if it were host {answer.host[:80]!r}.")
+    if isinstance(answer, tuple):  # where the vGPUs are that it was to make
+        wanted = {(spec.uuid, spec.server_id) for specs in asked if isinstance(specs, list | tuple) for spec in specs}
+        told = {(made.uuid, made.server_id) for made in answer if isinstance(made, VgpuReport)}
+        if told != wanted:
+            raise HostError(f"Host {host} was asked for {len(wanted)} vGPUs and tells of others.")
+    if isinstance(answer, DomainReport):
+        servers = {each.server_id if isinstance(each, DomainSpec) else each for each in asked if isinstance(each, DomainSpec | str)}
+        if answer.server_id not in servers:
+            raise HostError(f"Host {host} tells of another server's domain than it was asked for.")
 
 
 class RemoteCompute:

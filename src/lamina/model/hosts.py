@@ -226,3 +226,5 @@ class HostReport:
     sequence: int = 0
     #: the highest epoch of all calls that the host has admitted (`Fence`)
     epoch: int = 0
+    #: of libvirt itself, in the form of ``hypervisor_version``; 0 where there is none, or an older agent does not tell
+    libvirt_version: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.policies import PolicyName
 from lamina.model.rates import Rate
 
@@ -92,6 +93,8 @@ class Settings:
     max_attempts: int = 3
     #: how servers are placed where their flavor has no policy of its own
     policy: PolicyName = PolicyName.SPREAD
+    #: what is known against drivers of hosts, and what follows from it
+    driver_trust: DriverTrust = dataclasses.field(default_factory=DriverTrust)
     #: largest JSON body, largest image, in bytes
     max_body: int = 1 << 20
     max_image: int = 1 << 40

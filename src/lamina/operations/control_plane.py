@@ -47,7 +47,7 @@ class ControlPlane:
         """Put the parts together; nothing runs before `start`."""
         runner: Runner[ControlPlane] = Runner(db, clock, kinds, lease=settings.lease, alone=alone, probe=probe)
         logins = LoginLimits(failures=settings.address_failures, window=ADDRESS_WINDOW, at_once=settings.logins_at_once)
-        plane = cls(settings, db, clock, hosts, runner, Index(db), GoodTokens(db), logins, Ledger(db))
+        plane = cls(settings, db, clock, hosts, runner, Index(db, settings.driver_trust), GoodTokens(db), logins, Ledger(db))
         runner.attach(plane)
         return plane
 

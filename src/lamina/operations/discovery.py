@@ -44,6 +44,7 @@ def record(tx: sa.Connection, report: HostReport, before: Host | None, now: floa
         "disk_gb": report.disk_gb,
         "hypervisor_type": report.hypervisor_type,
         "hypervisor_version": report.hypervisor_version,
+        "libvirt_version": report.libvirt_version,
         "problems": list(report.problems),
         "networks": list(report.networks),
         "last_seen_at": now,

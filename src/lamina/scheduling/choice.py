@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.errors import NoValidHost
 from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, ProviderTree
@@ -69,7 +70,7 @@ def find(
         snapshot = field.at(slot)
         if snapshot is None or snapshot.host is None:
             continue
-        reason = filters.why_not(_state(snapshot.host, down), wanted)
+        reason = filters.why_not(_state(snapshot, snapshot.host, field.trust, down), wanted)
         if reason is None:
             scored = scores.gpus[slot].tolist()
             found = _on_host(snapshot, snapshot.host, _by_score(snapshot, scored), wanted, world)
@@ -103,8 +104,18 @@ def _put_off(snapshot: Snapshot | None, wanted: Wanted) -> tuple[bool, int]:
     return name == wanted.last_resort, wanted.company.dislike(name) if wanted.company is not None else 0
 
 
-def _state(host: Host, down: frozenset[str]) -> HostState:
-    return HostState(host.name, host.provider_id, host.zone, host.enabled, host.name not in down, frozenset(host.networks))
+def _state(snapshot: Snapshot, host: Host, trust: DriverTrust | None, down: frozenset[str]) -> HostState:
+    gpus = [known.gpu for known in snapshot.gpus.values()]
+    return HostState(
+        host.name,
+        host.provider_id,
+        host.zone,
+        host.enabled,
+        host.name not in down,
+        frozenset(host.networks),
+        frozenset(gpu.resource_class for gpu in gpus),
+        trust.problem(gpus) if trust is not None and trust.refuse else None,
+    )
 
 
 def _by_score(snapshot: Snapshot, scores: Iterable[float], nodes: Collection[int | None] | None = None) -> ProviderTree:
@@ -169,7 +180,7 @@ def _unpromising(field: Field, wanted: Wanted, down: frozenset[str], known: Iter
     for tree in field.stock.all():
         snapshot = field.snapshot(tree.root.id)
         if snapshot is not None and snapshot.host is not None and snapshot.host.name not in named:
-            reason = filters.why_not(_state(snapshot.host, down), wanted)
+            reason = filters.why_not(_state(snapshot, snapshot.host, field.trust, down), wanted)
             if reason is None:
                 refused = _on_host(snapshot, snapshot.host, tree, wanted, world)
                 reason = refused if isinstance(refused, str) else "it has changed meanwhile"

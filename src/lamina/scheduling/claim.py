@@ -104,7 +104,7 @@ def _with_held(tx: sa.Connection, consumer_id: str, wanted: allocations.Amounts)
 
 def _proved(tx: sa.Connection, index: Index, chosen: Choice, wanted: Wanted, policy: PolicyName, down: frozenset[str]) -> Choice:
     """The choice anew, on the chosen host alone as this transaction sees it."""
-    field = Field(index.demand)
+    field = Field(index.demand, index.trust)
     roots = {tree.root.id for p in chosen.candidate.allocations if (tree := index.tree_of(p)) is not None}
     providers.hold(tx, roots, trees=True)
     for snapshot in snapshots.load(tx, roots):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, Provider, ProviderTree
 from lamina.model.requests import CandidateRequest
@@ -36,7 +37,9 @@ class _Kept:
 class Field:
     """Not safe for threads by itself."""
 
-    def __init__(self, demand: Demand | None = None) -> None:
+    def __init__(self, demand: Demand | None = None, trust: DriverTrust | None = None) -> None:
+        """`trust` says of hosts' drivers whether new vGPUs are made by them; without it they are by every one."""
+        self.trust = trust
         self.stock = Stock()
         self._states = GpuStates()
         self._snapshots: dict[int, Snapshot] = {}

@@ -19,6 +19,9 @@ class HostState:
     enabled: bool
     up: bool
     networks: frozenset[str] = frozenset()
+    #: the resource classes of its GPUs, and why none of them is given out anew, if that is so
+    gpu_classes: frozenset[str] = frozenset()
+    untrusted: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,12 +83,17 @@ def aggregates(host: HostState, wanted: Wanted) -> str | None:
     return f"in no aggregate whose metadata has {lacking}" if lacking is not None else None
 
 
+def driver(host: HostState, wanted: Wanted) -> str | None:
+    """A host whose driver is not trusted takes no new vGPU; what needs none is none of a driver's business."""
+    return host.untrusted if host.untrusted is not None and host.gpu_classes & wanted.request.total().keys() else None
+
+
 def company(host: HostState, wanted: Wanted) -> str | None:
     return wanted.company.refuses(host.name) if wanted.company is not None else None
 
 
 #: in this order; the first that says no gives the reason
-FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, fit, service_up, service_enabled, zone, networks, aggregates, company)
+FILTERS: tuple[Filter, ...] = (asked_host, not_excluded, fit, service_up, service_enabled, zone, networks, aggregates, driver, company)
 
 
 def why_not(host: HostState, wanted: Wanted) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import sqlalchemy as sa
 
 from lamina.model import resources
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.policies import PolicyName
 from lamina.model.providers import Candidate, ProviderTree
 from lamina.model.requests import CandidateRequest
@@ -33,8 +34,9 @@ _LEARN_EVERY = 300.0
 class Index:
     """One process's field, kept current. Safe for threads."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, trust: DriverTrust | None = None) -> None:
         self._db = db
+        self.trust = trust
         self._lock = threading.Lock()
         #: how many looks at the database have begun
         self._looks = 0
@@ -42,7 +44,7 @@ class Index:
         self._seen = 0
         #: the number of the last change that is in here; None before the first look
         self._number: int | None = None
-        self._field = Field()
+        self._field = Field(trust=trust)
         self._learnt_at = -math.inf
 
     def refresh(self) -> None:

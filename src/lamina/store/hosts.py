@@ -47,6 +47,8 @@ class Host:
     heard_by: str | None = None
     #: whether it has admitted calls of which this database knows nothing: a newer one was lost, or it was another's host
     behind: bool = False
+    #: of libvirt itself, in the form of ``hypervisor_version``; 0 where there is none
+    libvirt_version: int = 0
 
     def is_up(self, now: float, service_down: float) -> bool:
         return not self.forced_down and now - self.last_seen_at <= service_down

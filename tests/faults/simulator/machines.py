@@ -104,7 +104,7 @@ class Site:
         self.dead = False
         self._described, self._clock, self._state = described, clock, state
         self.machine = MemoryMachine(state / f"{described.name}.none")
-        self.kernel = SimulatedKernel(described.cards, self.machine)
+        self.kernel = SimulatedKernel(described.cards, self.machine, described.driver_version)
         self.kernel.before_write = lambda path, text: self._write("write-before")
         self.kernel.after_write = lambda path, text: self._write("write-after")
         self.hypervisor = TroubledHypervisor(self.machine, capacity_of(described), Cable(neighbours, clock, described.migration_seconds))

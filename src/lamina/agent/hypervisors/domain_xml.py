@@ -305,4 +305,7 @@ def _written(domain: Element) -> str:
         for text in (element.text or "", *element.attrib.values()):
             if any((ord(c) < 0x20 and c not in "\t\n\r") or 0xD800 <= ord(c) <= 0xDFFF or ord(c) in (0xFFFE, 0xFFFF) for c in text):
                 raise HypervisorError(f"A value of the domain's {element.tag} cannot be written as XML.")
-    return ET.tostring(domain, encoding="unicode")
+    written = ET.tostring(domain, encoding="unicode")
+    if len(written) > MOST_XML:
+        raise HypervisorError(f"The domain's description would be {len(written)} bytes long, which nobody has to read.")
+    return written

@@ -59,6 +59,8 @@ class HostEntry(msgspec.Struct, forbid_unknown_fields=True):
     networks: list[Name] = []
     #: of the hypervisor that the host has
     hypervisor_version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\Z")] = "9.0.0"
+    #: of the driver of its NVIDIA GPUs
+    driver_version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,5}(\.[0-9]{1,5}){1,3}\Z")] | None = None
     #: what moving a running domain to another host takes
     migration_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
@@ -82,6 +84,7 @@ class FleetHost:
     #: major * 1000000 + minor * 1000 + release
     hypervisor_version: int = 9_000_000
     migration_seconds: float = 0.0
+    driver_version: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ def parse_fleet(text: str) -> Fleet:
             major, minor, release = map(int, described.hypervisor_version.split("."))
             version = major * 1_000_000 + minor * 1000 + release
             on = tuple(described.networks)
-            hosts.append(FleetHost(name, *size, cards, settings, on, version, described.migration_seconds))
+            told = (described.migration_seconds, described.driver_version)
+            hosts.append(FleetHost(name, *size, cards, settings, on, version, *told))
     return Fleet(tuple(hosts))
 
 

@@ -36,7 +36,7 @@ def simulated_host(
     for folder in ("machines", "agents"):
         (state / folder).mkdir(mode=0o700, exist_ok=True)
     machine = Machine(state / "machines" / f"{described.name}.json")
-    kernel = SimulatedKernel(described.cards, machine)
+    kernel = SimulatedKernel(described.cards, machine, described.driver_version)
     cable = Cable({} if neighbours is None else neighbours, clock, described.migration_seconds)
     hypervisor = SimulatedHypervisor(machine, capacity_of(described), cable)
     cable.ends[described.name] = hypervisor

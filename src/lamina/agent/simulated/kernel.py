@@ -58,9 +58,9 @@ Node = File | Link | Folder
 #: the first line of ``creatable_vgpu_types``
 HEADER = "ID    : vGPU Name\n"
 
-#: what NVIDIA's cards are bound to, and a version of it that is one
+#: what NVIDIA's cards are bound to, and the version of it where nobody says another
 DRIVER = "nvidia"
-DRIVER_VERSION = "550.90.05"
+DRIVER_VERSION = "595.91.04"
 
 #: below it lies nearly everything that is asked for
 _FUNCTIONS = "/sys/bus/pci/devices/"
@@ -80,7 +80,8 @@ def text(value: object) -> Callable[[], Node]:
 class SimulatedKernel:
     """The `Sysfs` port on a `Machine`."""
 
-    def __init__(self, cards: Sequence[Card], machine: Machine) -> None:
+    def __init__(self, cards: Sequence[Card], machine: Machine, driver_version: str | None = None) -> None:
+        self._driver_version = driver_version or DRIVER_VERSION
         self._cards = {card.gpu.address: card for card in cards}
         self._machine = machine
         self._identities = {card.gpu.address: self._identity(card) for card in cards}
@@ -169,7 +170,7 @@ class SimulatedKernel:
         if self._mdev_parents:  # the mdev bus comes with the first driver that uses it
             bus["mdev"] = lambda: {"devices": self._mdevs}
             classes["mdev_bus"] = lambda: {name: link for name, link in self._mdev_parents.items() if name in self._pci_functions}
-        modules: dict[str, Callable[[], Node]] = {DRIVER: lambda: {"version": text(DRIVER_VERSION)}}
+        modules: dict[str, Callable[[], Node]] = {DRIVER: lambda: {"version": text(self._driver_version)}}
         return {"sys": lambda: {"bus": lambda: bus, "class": lambda: classes, "module": lambda: modules}}
 
     def _pci(self) -> Folder:

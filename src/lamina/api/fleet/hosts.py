@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lamina.api.routing import Reply, Request
+from lamina.model.driver_advisories import Advisory, driver_of
 from lamina.model.repairs import What
 from lamina.operations import enrolment, reconcile
 from lamina.store import hosts, servers
@@ -16,7 +18,10 @@ BEHIND = (
 )
 
 
-def _view(request: Request, host: hosts.Host, gpus: int, placed: int) -> dict[str, Any]:
+def _view(request: Request, host: hosts.Host, records: Sequence[hosts.GpuRecord], placed: int) -> dict[str, Any]:
+    trust, gpus = request.plane.settings.driver_trust, [record.gpu for record in records if record.present]
+    driver, against = driver_of(gpus), trust.problem(gpus)
+    wrong = [*host.problems, *([against] if against is not None else ()), *([BEHIND] if host.behind else ())]
     up = host.is_up(request.plane.clock.now(), request.plane.settings.service_down)
     return {
         "name": host.name,
@@ -32,27 +37,41 @@ def _view(request: Request, host: hosts.Host, gpus: int, placed: int) -> dict[st
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": host.hypervisor_version,
         "networks": host.networks,
-        "gpus": gpus,
+        "libvirt_version": host.libvirt_version,
+        "driver": driver,
+        "advisories": [_advisory(advisory) for advisory in trust.against(driver)],
+        "gpus": len(records),
         "servers": placed,
-        "problems": host.problems + ([BEHIND] if host.behind else []),
+        "problems": wrong,
         "last_seen_at": host.last_seen_at,
+    }
+
+
+def _advisory(advisory: Advisory) -> dict[str, Any]:
+    """``fixed_in`` is None where NVIDIA names no version of the branch that has the update."""
+    return {
+        "bulletin": advisory.bulletin,
+        "cves": list(advisory.cves),
+        "severity": advisory.severity,
+        "date": advisory.date,
+        "fixed_in": str(advisory.fixed_in) if advisory.fixed_in is not None else None,
     }
 
 
 def index(request: Request) -> Reply:
     with request.plane.db.read() as tx:
         known, gpus, placed = hosts.all_hosts(tx), hosts.gpus_of(tx), servers.count_by_host(tx)
-    count: dict[str, int] = {}
+    of_host: dict[str, list[hosts.GpuRecord]] = {}
     for gpu in gpus:
-        count[gpu.host] = count.get(gpu.host, 0) + 1
-    return Reply(200, {"hosts": [_view(request, h, count.get(h.name, 0), placed.get(h.name, 0)) for h in known]})
+        of_host.setdefault(gpu.host, []).append(gpu)
+    return Reply(200, {"hosts": [_view(request, h, of_host.get(h.name, ()), placed.get(h.name, 0)) for h in known]})
 
 
 def show(request: Request) -> Reply:
     name = request.path["host"]
     with request.plane.db.read() as tx:
         host, gpus, placed = hosts.get_host(tx, name), hosts.gpus_of(tx, name), servers.count_by_host(tx)
-    return Reply(200, {"host": _view(request, host, len(gpus), placed.get(name, 0))})
+    return Reply(200, {"host": _view(request, host, gpus, placed.get(name, 0))})
 
 
 def reboot(request: Request) -> Reply:

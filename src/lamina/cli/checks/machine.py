@@ -13,9 +13,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lamina.agent import configuration
+from lamina.agent import closed, configuration
 from lamina.agent.virtual_functions import SRIOV_MANAGE
 from lamina.cli.checks.finding import Finding, Verdict
+from lamina.model.driver_advisories import DriverTrust
 from lamina.model.errors import BadRequest
 
 NVIDIA = "0x10de"
@@ -41,6 +42,7 @@ def machine(root: Path, may_write: MayWrite, *, is_host: bool = False) -> list[F
         mdevctl(root),
         *sriov(root),
         mdev(root),
+        *driver(root),
         sysfs(root, may_write),
         *settings(root),
     ]
@@ -78,13 +80,13 @@ def iommu(root: Path) -> Finding:
 
 
 def libvirt(root: Path, may_write: MayWrite) -> Finding:
-    for name in ("run/libvirt/virtqemud-sock", "run/libvirt/libvirt-sock"):
+    for name in closed.SOCKETS:
         socket = root / name
         if not socket.exists():
             continue
         if not may_write(socket):
             return _real("libvirt", Verdict.PROBLEM, f"/{name} is not open to this user", "sudo usermod -aG libvirt $USER")
-        if socket.stat().st_mode & 0o002:
+        if closed.is_open_to_all(socket):
             return _real("libvirt", Verdict.PROBLEM, f"/{name} is open to every user of this machine", f"sudo chmod o-rwx /{name}")
         return _real("libvirt", Verdict.OK, f"/{name}")
     if any((root / folder / daemon).exists() for folder in ("usr/sbin", "usr/bin") for daemon in ("libvirtd", "virtqemud")):
@@ -143,6 +145,16 @@ def sriov(root: Path) -> Iterator[Finding]:
     if not found:
         mend = "nothing, unless the card needs them: see its driver's guide"
         yield _real("SR-IOV", Verdict.MISSING, "no NVIDIA GPU with virtual functions", mend)
+
+
+def driver(root: Path) -> Iterator[Finding]:
+    """NVIDIA's driver, where it is loaded, held against the advisories that come along."""
+    version = _word(root / "sys/module/nvidia/version")[:40] or None
+    told = DriverTrust().told(version)
+    if told is not None:
+        yield _real("driver", Verdict.PROBLEM, told, "install the newest vGPU host driver of the branch, or of a newer one")
+    elif version is not None:
+        yield _real("driver", Verdict.OK, f"NVIDIA {version}: no vulnerability of it is known here")
 
 
 def _is_nvidia(device: Path) -> bool:

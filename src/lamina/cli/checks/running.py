@@ -23,6 +23,22 @@ def hosts(known: Sequence[Answer]) -> list[Finding]:
     return [Finding("hosts", Verdict.OK, f"{up} of {len(known)} are up"), *findings] if up else findings
 
 
+def versions(known: Iterable[Answer]) -> list[Finding]:
+    """What runs the servers, and what makes their vGPUs, on how many hosts each."""
+    counted: dict[str, int] = {}
+    for host in known:
+        told = [f"{host['hypervisor_type']} {_version(host['hypervisor_version'])}"]
+        told += [f"libvirt {_version(host['libvirt_version'])}"] if host["libvirt_version"] else []
+        told += [f"NVIDIA driver {host['driver']}"] if host["driver"] is not None else []
+        counted[", ".join(told)] = counted.get(", ".join(told), 0) + 1
+    return [Finding("versions", Verdict.OK, f"{what} ({count} host{'s' * (count > 1)})") for what, count in sorted(counted.items())]
+
+
+def _version(number: int) -> str:
+    """libvirt's form: major * 1000000 + minor * 1000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
 def operations(unfinished: Iterable[Answer]) -> list[Finding]:
     findings = []
     for one in unfinished:

@@ -35,6 +35,8 @@ hosts = Table(
     Column("heard_by", sa.String(36)),
     #: whether it has admitted calls of which this database knows nothing: a newer one was lost, or it was another's host
     Column("behind", sa.Boolean, nullable=False, server_default=sa.false()),
+    #: of libvirt itself; 0 where there is none, or where the agent does not tell
+    Column("libvirt_version", sa.Integer, nullable=False, server_default="0"),
 )
 gpus = Table(
     "gpus",
