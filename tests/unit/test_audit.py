@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,6 +188,30 @@ def test_the_trail_is_searched_and_paged(database: Database) -> None:
         ((first, newest),) = audit.page(tx, Sought(), limit=1, marker=None, direction="desc")
         ((_, oldest),) = audit.page(tx, Sought(), limit=5, marker=first, direction="desc")
     assert (newest, oldest) == (other, EVENT)
+
+
+def _pruning(sqlite: bool, trigger: str) -> list[str]:
+    """The statements that the page for operators gives, but for the connection's own."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (told,) = re.findall(r"`(BEGIN IMMEDIATE;[^`]*)`" if sqlite else r"`(BEGIN; ALTER[^`]*)`", page)
+    statements = [one for part in told.split(";") if (one := part.strip()) and not one.startswith(("BEGIN", "COMMIT"))]
+    return [*statements, trigger] if sqlite else statements
+
+
+@pytest.mark.databases
+def test_the_trail_is_pruned_as_the_page_says_and_refuses_changes_again(database: Database) -> None:
+    old, new = (dataclasses.replace(EVENT, id=str(days), at=time.time() - days * 86400) for days in (401, 399))
+    add(database, old, new)
+    trigger = "SELECT sql FROM sqlite_master WHERE name = 'audit_events_no_delete'"
+    with database.write() as tx:
+        made = tx.exec_driver_sql(trigger).scalar_one() if database.is_sqlite else ""
+        for statement in _pruning(database.is_sqlite, made):
+            tx.exec_driver_sql(statement)
+    assert [event.id for event in everything(database)] == ["399"]
+    with pytest.raises(sa.exc.DBAPIError, match="only grows"), database.engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("DELETE FROM audit_events")
+    add(database, EVENT)
+    assert len(everything(database)) == 2
 
 
 # ---------------------------------------------------------------------------------------------------- one commit
