@@ -24,7 +24,7 @@ from tests.vulnerabilities.stage import MISSING, Stage, version_of
 
 _DEFAULTS = policy.defaults
 
-#: what anybody may ask who has proved to be somebody: about himself, and the catalog. The prefix is the Identity API's
+#: what anybody may ask who has proved to be somebody: about himself, his limits, and the catalog. The prefix is the Identity API's
 OF_ONESELF = {
     ("GET", "/auth/catalog"),
     ("GET", "/auth/domains"),
@@ -38,6 +38,12 @@ OF_ONESELF = {
     ("GET", "/regions/{id}"),
     ("GET", "/users/{user_id}"),
     ("GET", "/users/{user_id}/projects"),
+    ("GET", "/users/{user_id}/groups"),
+    ("GET", "/registered_limits"),
+    ("GET", "/registered_limits/{limit_id}"),
+    ("GET", "/limits/model"),
+    ("GET", "/limits"),
+    ("GET", "/limits/{limit_id}"),
     ("POST", "/users/{user_id}/password"),
     ("GET", "/users/{user_id}/application_credentials"),
     ("POST", "/users/{user_id}/application_credentials"),

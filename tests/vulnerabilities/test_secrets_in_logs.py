@@ -18,7 +18,7 @@ import structlog
 
 from lamina.hosts.directory import Hosts
 from lamina.model import decoding
-from lamina.store import identity
+from lamina.store import tokens
 from tests.vulnerabilities.row import Row
 from tests.vulnerabilities.stage import PASSWORDS, Cloud, Stage
 
@@ -103,7 +103,7 @@ def unexpected(cloud: Cloud) -> list[str]:
 
 def broken() -> AbstractContextManager[Any]:
     """tokens are kept as they are"""
-    return mock.patch.object(identity, "token_hash", lambda token: token)
+    return mock.patch.object(tokens, "token_hash", lambda token: token)
 
 
 ROW = Row(

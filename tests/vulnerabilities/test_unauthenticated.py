@@ -21,9 +21,9 @@ from tests.vulnerabilities.stage import MISSING, Stage, version_of
 
 _BY_TOKEN = by_token
 
-#: version documents, health, and the way to a token
+#: version documents, what the APIs are, health, and the way to a token
 PUBLIC = {
-    *(("GET", path) for path in ("/", "/healthz", "/placement", "/placement/")),
+    *(("GET", path) for path in ("/", "/healthz", "/openapi/{api}", "/placement", "/placement/")),
     *(("GET", prefix + path) for prefix in ("/identity", "/compute", "/image", "/network") for path in ("", "/")),
     *(("GET", prefix + path) for prefix in ("/identity/v3", "/compute/v2.1", "/image/v2") for path in ("", "/")),
     ("POST", "/identity/v3/auth/tokens"),
