@@ -29,6 +29,7 @@ def command(config: Path | None, fleet: str | None, host: str | None, state: Pat
     from lamina.agent.closed import must_be_closed
     from lamina.hosts.dialing import Agent
     from lamina.hosts.membership import Membership
+    from lamina.hosts.private_files import make_private
     from lamina.model.clock import SystemClock
     from lamina.model.errors import BadRequest, Conflict
 
@@ -37,6 +38,7 @@ def command(config: Path | None, fleet: str | None, host: str | None, state: Pat
     if fleet is not None and config is not None:
         raise BadRequest("--config: a simulated host has its settings in the fleet file")
     logs.configure(log_level)
+    make_private()
     state = state or agent_state()
     joined = Membership.read(state)
     must_be_closed(state, joined.folder / "key.pem")

@@ -14,6 +14,8 @@ from lamina.agent.hypervisors.simulated import SimulatedHypervisor
 from lamina.agent.images import LocalImages
 from lamina.agent.simulated import fleet as fleets
 from lamina.agent.simulated.host import simulated_host
+from lamina.api.policy import Policy
+from lamina.api.rooms import ROOMS
 from lamina.cli.audit_sinks import open_sink
 from lamina.cli.database_option import open_database
 from lamina.cli.listening import answer, bind, listening_for_agents, names_of, url_of
@@ -22,6 +24,7 @@ from lamina.cli.state import held
 from lamina.cli.state_directory import first_start, prepare, write_clouds
 from lamina.cli.this_machine import must_serve, this_machine
 from lamina.hosts.directory import Hosts
+from lamina.hosts.private_files import make_private
 from lamina.model.clock import SystemClock
 from lamina.model.driver_advisories import DriverTrust
 from lamina.model.errors import BadRequest
@@ -112,7 +115,10 @@ def serve(
 
     Raises `BadRequest` for what the caller has to mend, with nothing begun.
     """
+    make_private()
     _allow_connections()
+    if policy_file is not None:
+        Policy((route for room in ROOMS for route in room.routes), policy_file)  # one that is wrong is told before anything is begun
     with contextlib.ExitStack() as stack:
         clock = SystemClock()
         door = stack.enter_context(contextlib.closing(bind("--listen", port.listen)))

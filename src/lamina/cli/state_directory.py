@@ -6,16 +6,20 @@ import secrets
 from pathlib import Path
 
 import msgspec
+import structlog
 import yaml
 
 from lamina.api.rooms import ROOMS
-from lamina.hosts.private_files import alone, write_private
+from lamina.hosts.authority import FOLDER
+from lamina.hosts.private_files import alone, is_private, write_private
 from lamina.model import decoding
 from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, Conflict
 from lamina.model.settings import Settings
 from lamina.store.bootstrap import bootstrap
 from lamina.store.database import Database
+
+log = structlog.get_logger()
 
 
 class Passwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,9 +30,17 @@ class Passwords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def prepare(state: Path) -> Path:
-    """Make the state directory, closed to others. Raises `BadRequest` where that cannot be."""
+    """Make the state directory, closed to others. Raises `BadRequest` where that cannot be, and where one with something in it was open."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_private(state):
+            if any(state.iterdir()):
+                raise BadRequest(f"--state: {state} is open to others, or theirs, and there are secrets in it; say chmod 700 {state}")
+            state.chmod(0o700)
+        for path in (*state.iterdir(), *(state / FOLDER).glob("*")):
+            if not (path.is_symlink() or is_private(path)):
+                log.warning("closed to others", path=str(path))
+                path.chmod(path.stat().st_mode & 0o700)
         (state / "images").mkdir(mode=0o700, exist_ok=True)
         probe = state / f".probe-{secrets.token_hex(8)}"
         probe.touch(mode=0o600)

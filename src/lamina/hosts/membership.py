@@ -100,7 +100,8 @@ class Membership:
 def key_of(state: Path) -> bytes:
     """The key to join with, made if there is none yet. Raises OSError."""
     folder = state / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for closed in (state, folder):  # of directories above, which are made by the way, the mode is another one
+        closed.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "key.pem"
     if not path.exists():
         write_private(path, certificates.new_key())

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def make_private() -> None:
+    """Whatever this process makes from now on is for its owner alone, by whichever library it is made."""
+    os.umask(0o077)
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, whole or not at all; it is on disk when this returns. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -27,7 +32,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but its owner, who runs this or is root, may read or write the file. Raises OSError."""
+    """Whether nobody but its owner, who runs this or is root, may read or write the file or enter the directory. Raises OSError."""
     found = path.stat()
     return not found.st_mode & 0o077 and found.st_uid in (0, os.geteuid())
 
