@@ -64,7 +64,7 @@ class Session:
     def _logged_in(self, auth: dict[str, Any], status: int) -> str:
         answer = self.ask("POST", "/identity/v3/auth/tokens", {"auth": auth})
         assert answer.status_code == status, answer.text
-        token = answer.headers.get("X-Subject-Token", "")
+        token: str = answer.headers.get("X-Subject-Token", "")
         if token:
             self.secrets[f"token {len(self.secrets)}"] = token
         return token
