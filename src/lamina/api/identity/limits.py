@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from lamina.api.identity import answers
 from lamina.api.identity.catalog import SERVICES
 from lamina.api.routing import ADMIN, ANY_USER, Reply, Request, Route
-from lamina.model.errors import BadRequest, NotFound
+from lamina.model.errors import BadRequest, Forbidden, NotFound
 from lamina.model.limits import MEMBERS, MOST, Resource, parse_resource
 from lamina.model.settings import Settings
 from lamina.store import identity
@@ -83,6 +83,12 @@ class ChangesBody(msgspec.Struct):
     limit: Changes
 
 
+def _must_reach_everything(request: Request) -> None:
+    """Limits are the whole cloud's affair, whatever a policy file says to a domain's managers. Raises `Forbidden`."""
+    if request.context.domain_id is not None:
+        raise Forbidden("A token for a domain sets no limits.")
+
+
 def _must_be_compute(service_id: str) -> None:
     if service_id != _SERVICE_ID:
         raise BadRequest(f"service_id: the one service whose resources are limited is the compute service, {_SERVICE_ID}")
@@ -125,6 +131,7 @@ def registered_index(request: Request) -> Reply:
 
 def register(request: Request) -> Reply:
     """POST /registered_limits: all of them or none."""
+    _must_reach_everything(request)
     made = []
     for wanted in request.json(NewRegisteredBody).registered_limits:
         _must_be_compute(wanted.service_id)
@@ -145,6 +152,7 @@ def registered_show(request: Request) -> Reply:
 
 def registered_change(request: Request) -> Reply:
     """PATCH /registered_limits/{limit_id}."""
+    _must_reach_everything(request)
     wanted = request.json(RegisteredChangesBody).registered_limit
     if wanted.service_id is not UNSET:
         _must_be_compute(wanted.service_id)
@@ -161,6 +169,7 @@ def registered_change(request: Request) -> Reply:
 
 def unregister(request: Request) -> Reply:
     """DELETE /registered_limits/{limit_id}: projects without a limit of their own are not limited from then on."""
+    _must_reach_everything(request)
     with request.plane.db.write() as tx:
         store.unregister(tx, request.path["limit_id"])
     return Reply(204)
@@ -190,6 +199,7 @@ def index(request: Request) -> Reply:
 
 def create(request: Request) -> Reply:
     """POST /limits: all of them or none."""
+    _must_reach_everything(request)
     wanted = request.json(NewBody).limits
     with request.plane.db.write() as tx:
         made = [_new(request, tx, one) for one in wanted]
@@ -227,6 +237,7 @@ def show(request: Request) -> Reply:
 
 def change(request: Request) -> Reply:
     """PATCH /limits/{limit_id}."""
+    _must_reach_everything(request)
     wanted = request.json(ChangesBody).limit
     said = {"amount": wanted.resource_limit, "description": wanted.description}
     with request.plane.db.write() as tx:
@@ -236,6 +247,7 @@ def change(request: Request) -> Reply:
 
 def delete(request: Request) -> Reply:
     """DELETE /limits/{limit_id}."""
+    _must_reach_everything(request)
     with request.plane.db.write() as tx:
         store.delete(tx, request.path["limit_id"])
     return Reply(204)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.unit.api.identity.calls import Caller, log_in
 
+from lamina.api import identity as room
+from lamina.api.application import application
 from lamina.api.identity.catalog import SERVICES
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity, limits
@@ -183,3 +188,34 @@ def test_limits_go_with_their_project_and_their_user(ask: Any, cloud: ControlPla
     assert ask("DELETE", f"/projects/{project_id}")[0] == 204
     with cloud.db.read() as tx:
         assert limits.page(tx) == []
+
+
+@pytest.mark.weakness(863)
+def test_a_domains_managers_set_no_limits_whatever_a_policy_file_says(
+    client: TestClient, cloud: ControlPlane, headers: Callable[..., dict[str, str]], role_ids: dict[str, str], tmp_path: Path
+) -> None:
+    admin = Caller(client, headers("admin"))
+    domain = admin.make("domain", name="lab")["id"]
+    boss = admin.make("user", name="boss", password="secret", domain_id=domain)
+    project = admin.make("project", name="work", domain_id=domain)["id"]
+    admin.call("PUT", f"/domains/{domain}/users/{boss['id']}/roles/{role_ids['manager']}", 204)
+    token = log_in(client, "boss", "secret", "lab", {"domain": {"name": "lab"}}).headers
+    rules = ("create_limits", "update_limit", "delete_limit", "create_registered_limits", "update_registered_limit")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("".join(f'"identity:{rule}": "@"\n' for rule in (*rules, "delete_registered_limit")))
+    settings = dataclasses.replace(cloud.settings, policy_file=policy)
+    one = {"service_id": COMPUTE, "resource_name": "servers"}
+    with TestClient(application(dataclasses.replace(cloud, settings=settings), (room.ROOM,))) as open_client:
+        anybody = Caller(open_client, headers("demo"))
+        made = anybody.call("POST", "/limits", 201, {"limits": [one | {"resource_limit": 1, "project_id": project}]})["limits"][0]
+        default = anybody.call("POST", "/registered_limits", 201, {"registered_limits": [one | {"default_limit": 1}]})
+        of_domain = Caller(open_client, token)
+        of_domain.call("POST", "/limits", 403, {"limits": [one | {"resource_limit": -1, "project_id": project}]})
+        of_domain.call("POST", "/registered_limits", 403, {"registered_limits": [one | {"default_limit": -1}]})
+        for path, body in (
+            (f"/limits/{made['id']}", {"limit": {"resource_limit": -1}}),
+            (f"/registered_limits/{default['registered_limits'][0]['id']}", {"registered_limit": {"default_limit": -1}}),
+        ):
+            of_domain.call("PATCH", path, 403, body)
+            of_domain.call("DELETE", path, 403)
+            anybody.call("DELETE", path, 204)
