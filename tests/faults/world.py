@@ -263,6 +263,9 @@ class World:
                     running = server.vm_state in (VmState.ACTIVE, VmState.RESIZED)
                     if server_id not in sources and server.vm_state is not VmState.RESCUED:
                         assert (domain.power_state is PowerState.RUNNING) == running, f"{server_id}: {server.vm_state}"
+                        suspended = domain.power_state is PowerState.SUSPENDED
+                        broken = server.vm_state is VmState.ERROR
+                        assert broken or suspended == (server.vm_state is VmState.SUSPENDED), f"{server_id}: {server.vm_state}"
                 else:
                     assert domain.power_state is PowerState.SHUTDOWN, f"{server_id} runs on its source too"
 

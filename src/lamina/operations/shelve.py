@@ -15,7 +15,7 @@ from lamina.model.errors import InvalidState
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DiskContent, DomainReport, PowerAction, PowerState
 from lamina.model.servers import Action, TaskState, VmState
-from lamina.operations import disk_images, image_contents
+from lamina.operations import comparison, disk_images, image_contents
 from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
@@ -67,9 +67,11 @@ def _start(work: ShelveWork) -> on_hosts.Outcome:
 
 
 def _started(work: ShelveWork, tx: sa.Connection, back: on_hosts.Outcome) -> None:
-    on_hosts.record_vgpus(tx, back.vgpus, VgpuState.ATTACHED)
-    hosts.set_vgpus_state(tx, work.subject, work.subject, VgpuState.ATTACHED)
-    vm_state = VmState.ACTIVE if back.domain.power_state is PowerState.RUNNING else VmState.STOPPED
+    """One that was suspended is so still where the host would not let its memory go, and then its domain has no vGPUs."""
+    vm_state = comparison.state_shown(VmState.STOPPED, back.domain.power_state)
+    held = VgpuState.PRESENT if vm_state is VmState.SUSPENDED else VgpuState.ATTACHED
+    on_hosts.record_vgpus(tx, back.vgpus, held)
+    hosts.set_vgpus_state(tx, work.subject, work.subject, held)
     servers.update(tx, work.subject, work.plane.clock.now(), vm_state=vm_state, power_state=back.domain.power_state)
 
 
