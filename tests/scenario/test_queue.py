@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from openstack.connection import Connection
 from openstack.exceptions import BadRequestException
 
 from tests.scenario.cloud import eventually, gpu, host
@@ -43,6 +44,40 @@ def test_a_server_waits_until_another_goes(launch: Launch) -> None:
     cloud.delete(owner, waiting[1])
     assert cloud.fleet(conn, "/queue")["queue"] == []
     assert cloud.counts(conn, "host1") == 2
+
+
+def test_who_waits_too_long_is_told_and_no_project_stands_in_anothers_way(launch: Launch) -> None:
+    cloud = launch(host("host1", gpu("0000:81:00.0", "mdev", max_instances=1)))
+    conn, owner = cloud.connect(), cloud.connect("lamina-demo")
+    small, image = cloud.flavor(conn, "small", resources__VGPU="1"), cloud.image(conn)
+    conn.image.update_image(image, visibility="public")
+    holder = cloud.server(conn, "holder", small)
+
+    def waits(asks: Connection, name: str, seconds: int) -> str:
+        made = asks.compute.create_server(
+            name=name, flavor_id=small.id, image_id=image.id, networks="none", scheduler_hints={"lamina:wait": seconds}
+        )
+        eventually(lambda: cloud.fleet(conn, "/queue")["queue"], lambda queue: made.id in [one["server_id"] for one in queue])
+        return str(made.id)
+
+    hurried = waits(conn, "hurried", 1)
+    assert cloud.settled(conn, hurried, "ERROR").fault["message"]
+    assert cloud.counts(conn, "host1") == 1
+
+    first, second, other = waits(conn, "first", 600), waits(conn, "second", 600), waits(owner, "other", 600)
+    cloud.delete(conn, holder.id)
+    served: list[str] = []
+    while len(served) < 3:
+        left = [one for one in (first, second, other) if one not in served]
+        active = eventually(
+            lambda left=left: [s.id for s in conn.compute.servers(all_projects=True) if s.id in left and s.status == "ACTIVE"], bool
+        )
+        served += active
+        assert cloud.counts(conn, "host1") == 1
+        conn.compute.delete_server(active[0])
+        eventually(lambda: [s.id for s in conn.compute.servers(all_projects=True)], lambda ids, gone=active[0]: gone not in ids)
+    assert served.index(other) < 2, "one project's second came before another's first"
+    assert cloud.counts(conn, "host1") == 0
 
 
 def test_nonsense_to_wait_is_refused(launch: Launch) -> None:
