@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic import config, script
+from alembic import command, config, script
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from lamina.model.errors import BadRequest
-from lamina.store import schema, tables
+from lamina.store import domains, identity, schema, tables
 from lamina.store.database import Database
+from lamina.store.domains import DOMAIN_ID
 from tests.empty_database import Postgres
 
 
@@ -70,6 +71,26 @@ def test_processes_that_start_at_once_on_an_empty_database_make_it_once(postgres
         db = Database(url)
         assert schema.version(db) == schema.HEAD
         db.close()
+
+
+def test_who_was_there_before_there_were_domains_is_in_the_default_one(tmp_path: Path) -> None:
+    db = Database.at(tmp_path)
+    settings = config.Config()
+    settings.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    with db.write() as tx:
+        settings.attributes["connection"] = tx
+        command.upgrade(settings, "0015")
+        tx.exec_driver_sql("INSERT INTO users (id, name, description, enabled) VALUES ('i', 'ann', '', TRUE)")
+        tx.exec_driver_sql("INSERT INTO projects (id, name, description, enabled) VALUES ('i', 'ann', '', TRUE)")
+    schema.upgrade(db)
+    with db.write() as tx:
+        # as a process of the version before goes on to do
+        tx.exec_driver_sql("INSERT INTO users (id, name, description, enabled) VALUES ('j', 'bob', '', TRUE)")
+    with db.read() as tx:
+        assert [identity.password_of(tx, name=name)[0] for name in ("ann", "bob")] == identity.list_users(tx, domain_id=DOMAIN_ID)
+        assert [project.name for project in identity.list_projects(tx, domain_id=DOMAIN_ID)] == ["ann"]
+        assert [domain.id for domain in domains.list_domains(tx)] == [DOMAIN_ID]
+    db.close()
 
 
 #: what a process of the version before does not notice

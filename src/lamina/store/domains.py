@@ -42,7 +42,7 @@ def get_domain(tx: sa.Connection, domain_id: str) -> Domain:
 
 def hold(tx: sa.Connection, domain_id: str) -> None:
     """Keep the domain from being deleted until this transaction ends, for something new in it. Raises `NotFound`."""
-    if not tx.execute(sa.update(domains).where(domains.c.id == domain_id).values(id=domain_id)).rowcount:
+    if not tx.execute(sa.update(domains).where(domains.c.id == domain_id).values(enabled=domains.c.enabled)).rowcount:
         raise NotFound(f"Could not find domain: {domain_id}.")
 
 

@@ -183,7 +183,10 @@ ROUTES = (
         assignments,
         "identity:list_role_assignments",
         DOMAIN_READER,
-        query=("effective", "include_names", "scope.OS-INHERIT:inherited_to", "scope.system"),
+        query=(
+            *("effective", "group.id", "include_names", "role.id", "scope.OS-INHERIT:inherited_to"),
+            *("scope.domain.id", "scope.project.id", "scope.system", "user.id"),
+        ),
     ),
     Route("GET", "/auth/system", my_system, "identity:get_auth_system", ANY_USER),
     *_routes("/projects/{project_id}", _on_project, DOMAIN_READER, DOMAIN_MANAGER, _GRANT),

@@ -136,7 +136,7 @@ def of_user(request: Request) -> Reply:
 
 _ONE = "/groups/{group_id}/users/{user_id}"
 ROUTES = (
-    Route("GET", "/groups", index, "identity:list_groups", DOMAIN_READER, query=("name",)),
+    Route("GET", "/groups", index, "identity:list_groups", DOMAIN_READER, query=("domain_id", "name")),
     Route("POST", "/groups", create, "identity:create_group", DOMAIN_MANAGER, takes=(NewGroupBody,), gives=(201,), refuses=(404,)),
     Route("GET", "/groups/{group_id}", show, "identity:get_group", DOMAIN_READER),
     Route("PATCH", "/groups/{group_id}", change, "identity:update_group", DOMAIN_MANAGER, takes=(GroupChangesBody,)),

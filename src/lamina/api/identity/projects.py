@@ -121,8 +121,9 @@ def of_user(request: Request) -> Reply:
     return answers.listing(request, "projects", (answers.project(request.plane.settings, p) for p in found))
 
 
+_LISTED_BY = ("domain_id", "enabled", "is_domain", "name", "parent_id")
 ROUTES = (
-    Route("GET", "/projects", index, "identity:list_projects", DOMAIN_READER, query=("enabled", "is_domain", "name")),
+    Route("GET", "/projects", index, "identity:list_projects", DOMAIN_READER, query=_LISTED_BY),
     Route("POST", "/projects", create, "identity:create_project", DOMAIN_MANAGER, takes=(NewProjectBody,), gives=(201,), refuses=(404,)),
     Route("GET", "/projects/{project_id}", show, "identity:get_project", ANY_USER),
     Route("PATCH", "/projects/{project_id}", change, "identity:update_project", DOMAIN_MANAGER, takes=(ProjectChangesBody,)),

@@ -155,7 +155,7 @@ def change_password(request: Request) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/users", index, "identity:list_users", DOMAIN_READER, query=("enabled", "name")),
+    Route("GET", "/users", index, "identity:list_users", DOMAIN_READER, query=("domain_id", "enabled", "name")),
     Route("POST", "/users", create, "identity:create_user", DOMAIN_MANAGER, takes=(NewUserBody,), gives=(201,), refuses=(404,)),
     Route("GET", "/users/{user_id}", show, "identity:get_user", ANY_USER),
     Route("PATCH", "/users/{user_id}", change, "identity:update_user", DOMAIN_MANAGER, takes=(UserChangesBody,)),

@@ -197,3 +197,22 @@ def test_a_deleted_user_is_in_no_group(admin: Caller, cloud: ControlPlane, group
     with cloud.db.read() as tx:
         assert groups.members(tx, group) == []
         assert not groups.is_member(tx, group, user_ids["demo"])
+
+
+@pytest.mark.weakness(613)
+def test_a_credential_is_worth_what_the_group_gives(
+    admin: Caller, client: TestClient, headers: Headers, user_ids: Ids, group: str, project_ids: Ids, role_ids: Ids
+) -> None:
+    admin.call("PUT", f"/projects/{project_ids['admin']}/groups/{group}/roles/{role_ids['member']}", 204)
+    demo = Caller(client, headers("demo", project_ids["admin"]))
+    wanted = {"application_credential": {"name": "robot", "secret": "s"}}
+    made = demo.call("POST", f"/users/{user_ids['demo']}/application_credentials", 201, wanted)["application_credential"]
+    assert {role["name"] for role in made["roles"]} == {"member", "reader"}
+    proof = {"methods": ["application_credential"], "application_credential": {"id": made["id"], "secret": "s"}}
+    answer = client.post(f"{V3}/auth/tokens", json={"auth": {"identity": proof}})
+    assert answer.status_code == 201
+    robot = Caller(client, {"X-Auth-Token": answer.headers["X-Subject-Token"]})
+    robot.call("GET", "/auth/projects", 200)
+    admin.call("DELETE", f"/groups/{group}/users/{user_ids['demo']}", 204)
+    robot.call("GET", "/auth/projects", 401)
+    assert client.post(f"{V3}/auth/tokens", json={"auth": {"identity": proof}}).status_code == 401
