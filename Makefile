@@ -15,7 +15,7 @@ export STATE SEEDS
 SHELL := /bin/sh
 .ONESHELL:
 .SHELLFLAGS := -euc
-.PHONY: help up down test faults soak kills compat lab lint review bench
+.PHONY: help up down test faults fuzz mutants soak kills compat lab lint review bench
 
 help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
@@ -23,6 +23,8 @@ help:
 	echo "make test   run the tests"
 	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load"
 	echo "make faults run seeded schedules of crashes and faults, Lamina with one protection less, again and again, and real SIGKILLs"
+	echo "make fuzz   feed every parser with nonsense, RUNS=N times each (100000)"
+	echo "make mutants change one thing at a time in the modules that decide, and count which changes the tests notice (hours)"
 	echo "make soak   run a million schedules; FROM=SEED goes on where it was stopped"
 	echo "make compat put OpenStack Placement's own tests, and random questions, to Lamina's Placement API"
 	echo "make lab    run the tests that need a real kernel, in an emulated machine (needs Debian 12 and root)"
@@ -126,6 +128,12 @@ faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-10000}
 	$(BIN)/python -m tests.faults.variants
 	$(BIN)/python -m tests.faults.kills
+
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m tests.pillars.fuzz --runs $${RUNS:-100000}
+
+mutants: $(VENV)/.dev
+	@$(BIN)/python -m tests.mutation $(MODULES)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-1000000}

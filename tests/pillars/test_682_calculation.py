@@ -24,6 +24,8 @@ from lamina.model.flavors import MOST as MOST_OF_A_FLAVOR
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import Framework, Gpu, Layout, Partitioning, VgpuType, framebuffer_of_name
 from lamina.model.ids import PciAddress
+from lamina.model.partitioners import mig
+from lamina.model.partitioners.slots import Shape
 from lamina.model.providers import MOST, MOST_RATIO, Inventory, Provider, trees_of
 from lamina.model.requests import CandidateRequest, RequestGroup
 from lamina.operations import delete, resize
@@ -194,6 +196,28 @@ def test_the_last_vgpu(cut: Partitioning, standing: tuple[VgpuType, ...], rooms:
             (),
             None,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "mib", "number", "size", "starts"),
+    [
+        ("NVIDIA A100-1-5C", 5120, 19, 1, (0, 1, 2, 3, 4, 5, 6)),
+        ("NVIDIA A100-1-5CME", 5120, 20, 1, (0, 1, 2, 3, 4, 5, 6)),
+        ("NVIDIA A100-1-10C", 10240, 15, 2, (0, 2, 4, 6)),
+        ("NVIDIA A100-2-10C", 10240, 14, 2, (0, 2, 4)),
+        ("NVIDIA A100-3-20C", 20480, 9, 4, (0, 4)),
+        ("NVIDIA A100-4-20C", 20480, 5, 4, (0,)),
+        ("NVIDIA A100-7-40C", 40960, 0, 8, (0,)),
+    ],
+)
+def test_gpu_instances_stand_where_the_driver_lets_them(name: str, mib: int, number: int, size: int, starts: tuple[int, ...]) -> None:
+    """What ``nvidia-smi mig -lgip`` and ``-lgipp`` print of an A100 of 40 GB."""
+    gpu = _gpu(Partitioning.MIG, framebuffer_mb=40960)
+    vgpu_type = VgpuType("1", name, mib, 7)
+    assert mig.profile(gpu, vgpu_type) == mig.Profile(number, Shape(size, starts))
+    assert mig.shape(gpu, vgpu_type).starts == starts
+    assert mig.profile(gpu, SMALL) is None
+    assert mig.MIG.slots(gpu) == 8
 
 
 @pytest.mark.parametrize("cut", [Partitioning.SAME_SIZE, Partitioning.SHARED_POOL])

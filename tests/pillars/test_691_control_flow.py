@@ -276,6 +276,8 @@ WAITS = {
     ("operations/reconcile.py", "answer.result()"): "a host's answer, for which the line to the host has a time",
     ("cli/listening.py", "thread.join()"): "a server that was told to end",
     ("store/group_commit.py", "self._turn.acquire()"): "the writer before, whose transaction has no call to a host in it",
+    ("store/audit_ledger.py", "self._news.wait()"): "an event, set for every line and at the end of the process",
+    ("store/audit_ledger.py", "thread.join()"): "a thread that looks at the event set just before",
     ("cli/own_postgres.py", "process.wait()"): "a process that was just killed",
     ("cli/instance.py", "process.wait()"): "a process that was just killed",
     ("cli/bench_fleet.py", "process.wait()"): "a process that was just killed",
@@ -289,7 +291,7 @@ def test_every_wait_has_an_end() -> None:
     """Either a time, or a line above that says who ends it."""
     found = set()
     for module, call in sources.calls("wait", "join", "result", "acquire", "communicate", "recv"):
-        if not call.args and not any(keyword.arg == "timeout" for keyword in call.keywords):
+        if not call.args and not any(keyword.arg in ("timeout", "blocking") for keyword in call.keywords):
             found.add((module.name, ast.unparse(call)))
     assert found == WAITS.keys()
 

@@ -126,3 +126,23 @@ def test_host_names(name: str) -> None:
 def test_what_is_no_host_name(name: str) -> None:
     with pytest.raises(BadRequest, match="is not a host name"):
         ids.parse_host_name(name)
+
+
+@pytest.mark.parametrize("edge", "09afAF")
+@pytest.mark.parametrize("at", [0, 3, 5, 6, 9])
+def test_every_digit_of_an_address_is_any_hexadecimal_one(edge: str, at: int) -> None:
+    text = "0000:00:00.0"
+    text = text[:at] + edge + text[at + 1 :]
+    assert str(PciAddress.parse(text)) == text.lower()
+    assert PciAddress.parse_node_device("pci_" + text.replace(":", "_").replace(".", "_")) == PciAddress.parse(text)
+
+
+@pytest.mark.parametrize("edge", "09azAZ")
+def test_host_names_take_every_letter_and_digit_everywhere(edge: str) -> None:
+    for name in (edge, f"{edge}-x", f"x{edge}x", f"x-{edge}"):
+        assert ids.parse_host_name(name) == name
+
+
+def test_a_network_has_an_id() -> None:
+    assert ids.is_uuid(ids.network_id("public"))
+    assert ids.network_id("public") == ids.network_id("public") != ids.network_id("inner")

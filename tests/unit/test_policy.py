@@ -118,3 +118,20 @@ def test_one_rule_has_one_default() -> None:
         Policy([Route("GET", "/", _answer, "a:b", READER), Route("POST", "/", _answer, "a:b", ADMIN)])
     with pytest.raises(ValueError, match="no policy rule"):
         Policy([Route("GET", "/", _answer, "", READER)])
+
+
+def test_a_rule_may_ask_for_the_scope_of_the_whole_system() -> None:
+    route = Route("GET", "/", _answer, "thing:system", "system_scope:all")
+    policy = Policy([route])
+    policy.enforce(route.rule, Context("req", user_id="u", system=True))
+    with pytest.raises(Forbidden):
+        policy.enforce(route.rule, Context("req", user_id="u", project_id="p"))
+
+
+def test_so_many_decisions_are_remembered_and_no_more() -> None:
+    policy = Policy(ROUTES.values())
+    sizes = []
+    for number in range(10_001):
+        policy.enforce(ROUTES[ANY_USER].rule, Context("req", user_id=str(number)))
+        sizes.append(len(policy._allowed))
+    assert sizes[-2:] == [10_000, 1]

@@ -68,3 +68,22 @@ def test_other_extra_specs_are_none_of_placements_business() -> None:
 def test_a_wrong_extra_spec_is_named(extra_specs: dict[str, str], named: str) -> None:
     with pytest.raises(BadRequest, match=named):
         flavor_request(1, 1, 1, extra_specs)
+
+
+def test_a_suffix_has_bounds_and_takes_every_letter() -> None:
+    longest = "zZaA09_-" * 8
+    asked = request(**{f"resources{longest}__VGPU": "1"})
+    assert [g.suffix for g in asked.groups] == ["", longest]
+    assert request(**{f"resources{longest}x__VGPU": "1"}) == request(), "another key than those of Placement"
+
+
+def test_as_many_groups_as_may_be() -> None:
+    asked = request(group_policy="none", **{f"resources{n}__VGPU": "1" for n in range(1, 64)})
+    assert len(asked.groups) == 64
+    assert asked.group_policy == "none"
+
+
+def test_one_numbered_group_needs_no_policy() -> None:
+    assert request(resources1__VGPU="1").group_policy is None
+    with pytest.raises(BadRequest, match="group_policy"):
+        request(resources1__VGPU="1", resources2__VGPU="1")

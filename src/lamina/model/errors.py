@@ -4,7 +4,6 @@
 
     LaminaError                     500  something is wrong inside Lamina
     ├── BadRequest                  400  the caller's words are wrong; the message says what to mend
-    │   └── UnknownResourceClass    400  a resource class or trait that nobody created
     ├── Unauthorized                401  no token, or one that is not valid now
     ├── Forbidden                   403  a valid token without the right
     │   └── OverLimit               403  a quota or a limit of the API would be exceeded
@@ -58,10 +57,6 @@ class LaminaError(Exception):
 class BadRequest(LaminaError):
     code = "lamina.bad_request"
     status = 400
-
-
-class UnknownResourceClass(BadRequest):
-    code = "lamina.unknown_resource_class"
 
 
 class Unauthorized(LaminaError):

@@ -37,10 +37,6 @@ class Bucket:
     drops: int
     at: int
 
-    def is_full(self, rate: Rate, now: int) -> bool:
-        """Whether it is as good as a new one."""
-        return self.filled(rate, now).drops == rate.full
-
     def filled(self, rate: Rate, now: int) -> Bucket:
         """The same bucket now. A clock that is set back takes nothing away, and nothing comes until it is where it was."""
         return Bucket(min(rate.full, self.drops + rate.per_second * max(0, now - self.at)), max(now, self.at))

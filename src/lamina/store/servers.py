@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from lamina.model import decoding
 from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
-from lamina.model.hosts import PowerState
 from lamina.model.servers import EVACUATION, Fault, Migration, MigrationStatus, Server, TaskState, VmState
 from lamina.store.tables.compute import migrations, servers
 
@@ -278,12 +277,6 @@ def migrations_page(
     if limit is not None:
         query = query.limit(limit)
     return [_migration(row) for row in tx.execute(query)]
-
-
-def power_states(tx: sa.Connection, states: Mapping[str, PowerState], now: float) -> None:
-    """Record what hosts say of domains at rest."""
-    for server_id, state in states.items():
-        tx.execute(sa.update(servers).where(servers.c.id == server_id).values(power_state=int(state), updated_at=now))
 
 
 def set_fault(tx: sa.Connection, server_id: str, fault: Fault, now: float) -> None:
