@@ -21,7 +21,7 @@ help:
 	@echo "make up     install Lamina into $(VENV), serve the demo fleet in the background, show what it does"
 	echo "make down   stop what 'make up' has started"
 	echo "make test   run the tests"
-	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load"
+	echo "make kills  kill one of two control planes every five seconds, for SECONDS_OF_KILLS (120), under load; then restart it so"
 	echo "make faults run seeded schedules of crashes and faults, Lamina with one protection less, again and again, and real SIGKILLs"
 	echo "make fuzz   feed every parser with nonsense, RUNS=N times each (100000)"
 	echo "make mutants change one thing at a time in the modules that decide, and count which changes the tests notice (hours)"
