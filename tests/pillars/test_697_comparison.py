@@ -215,7 +215,7 @@ def test_hosts_whose_names_begin_alike_keep_their_vgpus_apart(desk: Desk) -> Non
 # ------------------------------------------------------------------------------------------------ rules for every line
 
 #: names of values that nobody may learn by how long a comparison takes
-SECRET = re.compile(r"(?:^|_)(?:secret|password|token|digest|hmac|signature|hash|hash_|fingerprint)(?:$|_)")
+SECRET = re.compile(r"(?:^|_)(?:secret|password|token|digest|hmac|signature|hash|hash_|fingerprint)$")
 #: modules whose comparisons of such names give nothing away
 NOT_SECRET = {
     "hosts/certificates.py": "fingerprints of certificates, which everybody may see",
@@ -259,6 +259,12 @@ BEGINNINGS = {
     ("model/aggregates.py", "key.startswith(SCOPE)"): "it ends with a colon",
     ("model/attached.py", "key.removeprefix(start)"): "it ends with a colon",
     ("model/attached.py", "key.startswith(start)"): "it ends with a colon",
+    ("model/limits.py", "key.startswith(_TYPE)"): "a word of ours, which ends with a separator",
+    ("model/limits.py", "text.startswith(_TYPE)"): "a word of ours, which ends with a separator",
+    ("model/limits.py", "text.removeprefix(_TYPE)"): "a word of ours, which ends with a separator",
+    ("model/limits.py", "text.removeprefix(_CLASS)"): "a word of ours, which ends with a separator",
+    ("model/limits.py", "key.startswith(_CLASS)"): "a word of ours, which ends with a separator",
+    ("model/limits.py", "text.startswith(_CLASS)"): "a word of ours, which ends with a separator",
     ("store/aggregates.py", "key.startswith(rules.SCOPE)"): "it ends with a colon",
     ("agent/simulated/kernel.py", "path.startswith(_FUNCTIONS)"): "a path of the simulated kernel, a whole folder",
     ("agent/simulated/kernel.py", "path.removeprefix(_FUNCTIONS)"): "a path of the simulated kernel, a whole folder",
@@ -316,6 +322,7 @@ SEARCHING = {
     "agent/frameworks/mdev.py": "figures within a driver's description",
     "api/compute/answers.py": "an escaped NUL anywhere in a body",
     "api/placement/schema_words.py": "parts of a message of the library that checks bodies",
+    "api/openapi.py": "words of our own sources, for a document",
     "model/catalog.py": "the entries of a list in a file of ours",
 }
 
