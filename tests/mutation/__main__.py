@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 ASKED = 90
 
 _PLACING = ("tests/unit/test_partitioners.py", "tests/unit/test_slots.py", "tests/pillars/test_682_calculation.py")
-_CLAIMING = ("tests/unit/test_scheduling.py", "tests/unit/test_candidates.py", "tests/faults/test_claims.py")
+_CLAIMING = ("tests/unit/test_claim.py", "tests/unit/test_scheduling.py")
 _PARSING = ("tests/pillars/test_697_comparison.py", "tests/pillars/test_682_calculation.py")
 #: module -> the tests that cover it
 MODULES = {
@@ -36,13 +36,15 @@ MODULES = {
     "lamina.model.ids": ("tests/unit/test_ids.py", *_PARSING),
     "lamina.model.requests": ("tests/unit/test_requests.py", *_PARSING),
     "lamina.model.flavors": ("tests/unit/test_flavors.py", *_PARSING),
-    "lamina.model.resources": ("tests/unit/test_requests.py", *_PARSING),
+    "lamina.model.resources": ("tests/unit/test_resources.py",),
     "lamina.model.queueing": ("tests/unit/test_queueing.py", *_PARSING),
-    "lamina.model.decoding": ("tests/unit/test_decoding.py", "tests/unit/test_flavors.py"),
+    "lamina.model.decoding": ("tests/unit/test_decoding.py", "tests/unit/test_nesting.py", "tests/unit/test_flavors.py"),
+    "lamina.model.limits": ("tests/unit/test_limits.py",),
+    "lamina.model.rates": ("tests/unit/test_rates.py",),
     "lamina.api.policy": ("tests/unit/test_policy.py",),
     "lamina.scheduling.claim": _CLAIMING,
     "lamina.scheduling.vgpus": _CLAIMING,
-    "lamina.scheduling.occupying": ("tests/unit/test_simulation.py", "tests/unit/test_defragmentation.py"),
+    "lamina.scheduling.occupying": ("tests/unit/test_occupying.py",),
 }
 
 
@@ -56,7 +58,8 @@ def main(asked: list[str]) -> int:
     settings.register_profile("mutation", derandomize=True, database=None, deadline=None, max_examples=40)
     session = MutationSession(module)
     tests = [test for test in MODULES[module] if Path(test).exists()]
-    options = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "--hypothesis-profile", "mutation", "-k", "not postgresql"]
+    options = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "--capture=sys", "-k", "not postgresql"]
+    options += ["--hypothesis-profile", "mutation"]
     pytest.main([*options, *tests], plugins=[session])
     killed, survived = session.outcome.killed, session.outcome.survived
     unknown = known.keys() - set(survived)

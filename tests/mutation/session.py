@@ -49,6 +49,8 @@ class MutationSession:
         module = importlib.import_module(self._name)
         source = inspect.getsource(module)
         lines, seconds = _baseline(session, module)
+        if _noticed(session, module, None, session.items, sum(seconds.values())):
+            raise pytest.UsageError("a test fails in a fork without any change")
         for mutant in mutants(source):
             if self._only and mutant.name not in self._only:
                 continue
@@ -58,7 +60,7 @@ class MutationSession:
             noticed = _noticed(session, module, mutant, chosen, sum(seconds[i.nodeid] for i in chosen))
             (self.outcome.killed if noticed else self.outcome.survived).append(mutant.name)
             if not noticed:
-                print(f"\n  line {mutant.first}: {mutant.name}", file=sys.stderr, flush=True)
+                print(f"  line {mutant.first}: {mutant.name}", file=sys.__stderr__, flush=True)
         return True
 
 
@@ -112,8 +114,8 @@ def _traced(file: str) -> Iterator[set[int]]:
         threading.settrace(None)
 
 
-def _noticed(session: pytest.Session, module: ModuleType, mutant: Mutant, items: list[pytest.Item], usual: float) -> bool:
-    """Whether one of the tests fails, or does not end, with the mutant in the module's place."""
+def _noticed(session: pytest.Session, module: ModuleType, mutant: Mutant | None, items: list[pytest.Item], usual: float) -> bool:
+    """Whether one of the tests fails, or does not end, with the mutant in the module's place; None changes nothing."""
     child = os.fork()
     if child == 0:
         signal.alarm(int(usual * 10) + PATIENCE)
@@ -121,7 +123,8 @@ def _noticed(session: pytest.Session, module: ModuleType, mutant: Mutant, items:
         os.dup2(null, 1)
         os.dup2(null, 2)
         try:
-            _exchange(module, mutant)
+            if mutant is not None:
+                _exchange(module, mutant)
             after: list[pytest.Item | None] = [*items[1:], None]
             passed = all(_run(item, following) for item, following in zip(items, after, strict=True))
         except BaseException:

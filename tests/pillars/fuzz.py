@@ -1,38 +1,43 @@
 """``python -m tests.pillars.fuzz [--runs N] [PARSER…]``: everything that reads what others have written, fed with nonsense.
 
-For each parser: good inputs to begin with, what may come out of it, and what must be so of what it takes. Inputs are the good ones with
-pieces changed, put in, taken out, doubled and crossed, by a seeded generator: the same runs each time. A mutator in Python does between
-two and forty thousand a second here; what atheris adds, its coverage and its hook for regular expressions, is `--atheris`, a process a
-parser. An error that a parser does not name is a crash.
+For each parser: good inputs to begin with, what may come out of it, and what must be so of what it takes. Inputs are drawn by the seeded
+dice of `tests.pillars.mutators`: the same runs each time. What atheris adds, its coverage and its hook for regular expressions, is
+`--atheris`, a process a parser. An error that a parser does not name is a crash.
+
+A file in YAML is fuzzed twice: what is made of the loaded value as often as everything else, and the whole file, of which most of the
+time is PyYAML's, one time in forty.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import importlib
 import inspect
+import io
 import json
+import logging
 import pkgutil
-import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+import yaml
 
 import lamina.api
 from lamina.agent import configuration, gpu_instances, journal
 from lamina.agent.frameworks.vfio import parse_creatable
 from lamina.agent.hypervisors import domain_xml
-from lamina.agent.simulated.fleet import parse_fleet
+from lamina.agent.simulated.fleet import fleet_of, parse_fleet
+from lamina.api import policy
 from lamina.api.placement import queries
-from lamina.api.policy import _read as read_policy
 from lamina.api.routing import PERSONAS, Request, Version
 from lamina.hosts.join_tokens import JoinToken
 from lamina.model import decoding, ids, policies, queueing, requests, resources
@@ -41,20 +46,21 @@ from lamina.model.flavors import Flavor
 from lamina.model.gpus import framebuffer_of_name
 from lamina.model.ids import PciAddress
 from lamina.operations import image_contents
+from tests.pillars.mutators import TextMutator, ValueMutator
 
 RUNS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parser:
-    """`parse` takes text, or bytes where `binary`; what it gives has to be the same when `again` is made of it and parsed."""
+    """What `parse` gives has to be the same when `again` is made of it and parsed."""
 
     parse: Callable[[Any], Any]
-    seeds: tuple[str | bytes, ...]
+    seeds: tuple[Any, ...]
     refuses: tuple[type[Exception], ...] = (BadRequest,)
     again: Callable[[Any], Any] | None = None
-    binary: bool = False
-    #: of the runs that are asked for, one in so many: what opens a file or reads a whole document
+    takes: Literal["text", "bytes", "values"] = "text"
+    #: of the runs that are asked for, one in so many
     share: int = 1
 
 
@@ -98,6 +104,18 @@ def _in_a_file(read: Callable[[Path], Any]) -> Callable[[bytes], Any]:
             return read(Path(file.name))
 
     return parse
+
+
+_POLICY_FILE = Path("policy.yaml")
+_KNOWN_RULES = dict(PERSONAS) | dict.fromkeys(("context_is_admin", "project_manager_or_admin", "admin_or_owner", "reader"), "!")
+
+
+def _rules(said: object) -> object:
+    return policy._understood(said, _POLICY_FILE, _KNOWN_RULES)
+
+
+def _read_rules(path: Path) -> object:
+    return policy._read(path, _KNOWN_RULES)
 
 
 def _instances(text: str) -> object:
@@ -146,6 +164,11 @@ _FLEET = """hosts:
         types: [{name: nvidia-11, max_instances: 16, framebuffer_mb: 512}]
         enabled_types: [nvidia-11]
 """
+_POLICY = """context_is_admin: role:admin or role:x
+project_manager_or_admin: "@"
+admin_or_owner: "rule:context_is_admin or (project_id:%(project_id)s and not role:reader)"
+reader: "(role:a or (role:b and not role:c)) or 'x':%(y)s"
+"""
 _AGENT = """host = "a"
 shutdown_grace = 5
 [gpus."0000:81:00.0"]
@@ -187,115 +210,28 @@ PARSERS: dict[str, Parser] = {
     "join token": Parser(JoinToken.parse, (f"lamina-join-1.{'A' * 43}.{'0' * 64}",), again=lambda token: token.text()),
     "name of a type": Parser(framebuffer_of_name, ("NVIDIA A40-8Q", "NVIDIA A100-1-5CME", "GRID T4-0B"), ()),
     "extra specs": Parser(
-        _specs, ("resources:VGPU=1\ntrait:CUSTOM_A=required", "resources1:VGPU=1\nresources_b:VGPU=2\ngroup_policy=none"), share=4
+        _specs, ("resources:VGPU=1\ntrait:CUSTOM_A=required", "resources1:VGPU=1\nresources_b:VGPU=2\ngroup_policy=none")
     ),
     "placement query": Parser(_query, (f"resources=VGPU:1,VCPU:2&required=A,!B&required=in:C,D&member_of=!in:{_UUID}&in_tree={_UUID}",)),
     "creatable types": Parser(parse_creatable, ("ID    : vGPU Name\n558   : NVIDIA A40-8Q\n559 : x\n",), ()),
     "GPU instances": Parser(_instances, ("| GPU\n|   0  MIG 1g.10gb   19   7   0:1   |\n| 0  MIG 2g.20gb  14  3  2:2 |\n",), ()),
-    "bodies": Parser(_bodies, _BODY, (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRequest), binary=True),
+    "bodies": Parser(_bodies, _BODY, (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRequest), takes="bytes"),
     "journal": Parser(
         _journal,
         (json.dumps({"vgpus": {_UUID: _RECORD}, "fences": {_UUID: {"epoch": 1, "number": 2, "at": 3.0}}, "epoch": 4}).encode(),),
         (msgspec.DecodeError, UnicodeDecodeError, BadRequest),
-        binary=True,
+        takes="bytes",
     ),
     "domain XML": Parser(
-        lambda text: (domain_xml.read(text), domain_xml.hostdevs(text), domain_xml.own_disks(text)), (_DOMAIN,), (HypervisorError,), share=4
+        lambda text: (domain_xml.read(text), domain_xml.hostdevs(text), domain_xml.own_disks(text)), (_DOMAIN,), (HypervisorError,)
     ),
-    "agent.toml": Parser(configuration.parse, (_AGENT,), share=4),
-    "fleet file": Parser(parse_fleet, (_FLEET,), share=40),
-    "policy file": Parser(
-        _in_a_file(lambda path: read_policy(path, PERSONAS)),
-        (b'"context_is_admin": "role:admin or role:x"\n"project_manager_or_admin": "@"\n',),
-        share=20,
-        binary=True,
-    ),
-    "image": Parser(_in_a_file(lambda path: image_contents.inspect(path, "qcow2")), (_QCOW2,), share=20, binary=True),
+    "agent.toml": Parser(configuration.parse, (_AGENT,)),
+    "fleet file": Parser(fleet_of, (yaml.safe_load(_FLEET),), takes="values"),
+    "policy file": Parser(_rules, (yaml.safe_load(_POLICY),), takes="values"),
+    "image": Parser(lambda content: image_contents.read_through(io.BytesIO(content), "qcow2"), (_QCOW2,), takes="bytes"),
+    "fleet file, whole": Parser(parse_fleet, (_FLEET,), share=40),
+    "policy file, whole": Parser(_in_a_file(_read_rules), (_POLICY.encode(), b"a: 2001-01-01\n"), takes="bytes", share=40),
 }
-
-#: pieces that mean something to one parser or another
-_PIECES: tuple[str, ...] = (
-    "\n",
-    "\0",
-    "\r\n",
-    " ",
-    "-",
-    ":",
-    ".",
-    "_",
-    "=",
-    "&",
-    ",",
-    "!",
-    "in:",
-    "\u0661",
-    "\uff11",
-    "\u212a",
-    "\ud800",
-    "{",
-    "}",
-    "[",
-    "]",
-    '"',
-    "'",
-    "<",
-    ">",
-)
-_PIECES += (
-    "&x;",
-    "<!DOCTYPE",
-    "null",
-    "true",
-    "-1",
-    "1e309",
-    "9" * 20,
-    "0x",
-    "../",
-    "%",
-    "\\",
-    "\u2028",
-    "*a",
-    "&a",
-    "!!python",
-    "[[",
-    "0",
-    "f",
-    "A" * 300,
-)
-
-
-class Mutator:
-    """Inputs drawn from the good ones, those that were taken kept as further beginnings."""
-
-    def __init__(self, parser: Parser, seed: str) -> None:
-        self._dice = random.Random(seed)  # noqa: S311 (no secret)
-        self._binary = parser.binary
-        self.corpus: list[Any] = list(parser.seeds)
-        self._pieces: list[Any] = [p.encode("utf-8", "surrogatepass") for p in _PIECES] if parser.binary else list(_PIECES)
-
-    def draw(self) -> Any:
-        dice = self._dice
-        text = dice.choice(self.corpus)
-        for _ in range(dice.choice((1, 1, 1, 2, 3, 6))):
-            at = dice.randint(0, len(text))
-            way = dice.random()
-            if way < 0.35:
-                text = text[:at] + self._character() + text[at + 1 :]
-            elif way < 0.55:
-                text = text[:at] + dice.choice(self._pieces) + text[at:]
-            elif way < 0.75:
-                text = text[:at] + text[at + dice.choice((1, 1, 2, 8, 64)) :]
-            elif way < 0.9:
-                text = text[:at] + text[at : at + dice.choice((1, 4, 16))] + text[at:]
-            else:
-                other = dice.choice(self.corpus)
-                text = text[:at] + other[dice.randint(0, len(other)) :]
-        return text
-
-    def _character(self) -> Any:
-        if self._binary:
-            return bytes([self._dice.randrange(256)])
-        return chr(self._dice.choice((self._dice.randrange(32, 127), self._dice.randrange(0x500))))
 
 
 class Crash(AssertionError):
@@ -323,22 +259,24 @@ def one(parser: Parser, text: Any) -> bool:
 def fuzz(name: str, runs: int, seed: str = "0") -> tuple[int, int]:
     """How many runs there were, and how many of the inputs were taken. Raises `Crash`."""
     parser = PARSERS[name]
-    mutator, taken = Mutator(parser, f"{name} {seed}"), 0
-    good = [one(parser, seed) for seed in parser.seeds]
+    dice = f"{name} {seed}"
+    mutator = (
+        ValueMutator(parser.seeds, dice) if parser.takes == "values" else TextMutator(parser.seeds, dice, binary=parser.takes == "bytes")
+    )
+    good, taken = [one(parser, seed) for seed in parser.seeds], 0
     count = max(1, runs // parser.share)
     for _ in range(count):
-        text = mutator.draw()
-        if one(parser, text):
+        drawn = mutator.draw()
+        if one(parser, drawn):
             taken += 1
-            if len(mutator.corpus) < 500 and len(text) < 4000:
-                mutator.corpus.append(text)
+            mutator.keep(drawn)
     if not any(good) and not taken:
         raise Crash("nothing was ever taken: only the refusals were tried")
     return count, taken
 
 
 def under_atheris(name: str, runs: int) -> None:
-    """In this process, which ends with it."""
+    """In this process, which ends with it. Loaded values are drawn as JSON."""
     import atheris
 
     parser = PARSERS[name]
@@ -346,12 +284,17 @@ def under_atheris(name: str, runs: int) -> None:
     atheris.instrument_all()
 
     def test_one(content: bytes) -> None:
-        provider = atheris.FuzzedDataProvider(content)
-        one(parser, content if parser.binary else provider.ConsumeUnicode(len(content)))
+        if parser.takes == "values":
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                one(parser, msgspec.json.decode(content))
+        else:
+            provider = atheris.FuzzedDataProvider(content)
+            one(parser, content if parser.takes == "bytes" else provider.ConsumeUnicode(len(content)))
 
     with tempfile.TemporaryDirectory() as corpus:
         for number, good in enumerate(parser.seeds):
-            (Path(corpus) / str(number)).write_bytes(good if isinstance(good, bytes) else good.encode())
+            written = good if isinstance(good, bytes) else good.encode() if isinstance(good, str) else msgspec.json.encode(good)
+            (Path(corpus) / str(number)).write_bytes(written)
         atheris.Setup([sys.argv[0], corpus, f"-runs={runs}", "-max_len=4096", "-verbosity=0", "-print_final_stats=0"], test_one)
         atheris.Fuzz()
 
@@ -363,11 +306,13 @@ def main() -> int:
     options.add_argument("--atheris", action="store_true", help="guided by coverage")
     options.add_argument("parsers", nargs="*", metavar="PARSER")
     given = options.parse_args()
+    logging.disable()  # libraries say of every bad input that it is one
     names, failed = given.parsers or list(PARSERS), 0
+    seconds = time.monotonic if given.atheris else time.process_time
     if given.atheris and len(names) == 1:
         under_atheris(names[0], given.runs)
     for name in names:
-        began = time.monotonic()
+        began = seconds()
         if given.atheris:
             command = (sys.executable, "-m", "tests.pillars.fuzz", "--atheris", "--runs", str(given.runs), name)
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -378,7 +323,7 @@ def main() -> int:
                 told = "{} runs, {} taken".format(*fuzz(name, given.runs, given.seed))
             except Crash as crash:
                 failed, told = failed + 1, f"CRASH {crash}"
-        print(f"{name:<22} {told}, {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{name:<22} {told}, {seconds() - began:.1f} s", flush=True)
     print(f"{len(names)} parsers, {failed} crashes", flush=True)
     return int(failed > 0)
 

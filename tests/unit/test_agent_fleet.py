@@ -40,6 +40,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "not YAML, later": ("hosts:\n  - a: 1\n b: 2\n", "the fleet file is not YAML (line 3)"),
     "a tag": ("hosts: !!python/object:os.system {}", "the fleet file is not YAML (line 1)"),
     "a date that is none": ("hosts: 2026-99-99", "the fleet file has a value that cannot be read"),
+    "half of a character": ('"hosts\\ud800": 1', "the fleet file has a value that cannot be read"),
     "nested without end": ("[" * 5000, "the fleet file has a value that cannot be read"),
     "a NUL": ("hosts: \0", "the fleet file is not YAML"),
     "no hosts": ("hosts: []", "hosts: expected `array` of length >= 1"),

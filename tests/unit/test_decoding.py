@@ -6,8 +6,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
 
 import lamina
+from lamina.model import decoding
 
 ROOT = Path(lamina.__file__).parent
 
@@ -47,6 +52,17 @@ def test_a_type_is_met_by_many_threads_at_once() -> None:
     for _ in range(4):
         done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
+
+
+@pytest.mark.weakness(362)
+def test_a_type_is_worked_out_once_by_who_holds_the_lock_and_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, bool]] = []
+    monkeypatch.setattr(msgspec.json, "Decoder", lambda type: seen.append((type, decoding._lock.locked())))
+    kinds = [msgspec.defstruct(f"Fresh{number}", [("a", int)]) for number in range(2)]
+    for _ in range(2):
+        assert decoding.from_json(b'{"a": 1}', kinds[0]) == kinds[0](a=1)
+        assert decoding.from_plain({"a": 1}, kinds[1]) == kinds[1](a=1)
+    assert seen == [(kinds[0], True), (kinds[1], True)]
 
 
 def test_nothing_is_decoded_past_the_lock() -> None:

@@ -92,6 +92,8 @@ def test_a_file_may_say_who_an_administrator_is(tmp_path: Path) -> None:
         ("- thing:0", "is not made of lines like"),
         ("thing:0: [a]", "is not made of lines like"),
         ("{", "is no YAML"),
+        ("thing:0: 2026-99-99", "is no YAML"),
+        ("[" * 5000, "is no YAML"),
     ],
 )
 def test_a_file_that_does_not_say_what_its_author_means_is_refused(tmp_path: Path, text: str, why: str) -> None:

@@ -165,6 +165,24 @@ def test_the_type_asked_for_by_trait_is_the_type_that_is_made() -> None:
         assert [p.type for p in found.placed] == [vgpu_type]
 
 
+@pytest.mark.parametrize(
+    ("required", "forbidden", "allowed"),
+    [
+        ((), (), (SMALL, LARGE)),
+        (({"CUSTOM_RACK"},), (), (SMALL, LARGE)),
+        (({"CUSTOM_RACK"}, {"CUSTOM_NVIDIA_12"}), (), (LARGE,)),
+        (({"CUSTOM_RACK", "CUSTOM_NVIDIA_11"},), (), (SMALL,)),
+        (({"CUSTOM_NVIDIA_11", "CUSTOM_NVIDIA_12"},), ("CUSTOM_NVIDIA_12",), (SMALL,)),
+        (({"CUSTOM_NVIDIA_11"}, {"CUSTOM_NVIDIA_12"}), (), ()),
+    ],
+)
+def test_only_traits_of_types_choose_types(
+    required: tuple[set[str], ...], forbidden: tuple[str, ...], allowed: tuple[VgpuType, ...]
+) -> None:
+    group = RequestGroup("", {"VGPU": 1}, tuple(map(frozenset, required)), frozenset(forbidden))
+    assert vgpus.allowed_types(gpu(), Layout(), group) == allowed
+
+
 def test_a_gpu_bound_to_a_size_takes_no_other() -> None:
     with pytest.raises(NoValidHost) as caught:
         choose({"a": Layout((SMALL,))}, Wanted(request(required=("CUSTOM_NVIDIA_12",))))

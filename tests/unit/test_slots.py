@@ -374,3 +374,57 @@ def test_packing_counts_nothing_where_what_is_held_does_not_fit() -> None:
     half = Shape(4, (0, 4))
     assert most_packed(8, 0, frozenset({(half, 1)}), Shape(2, (0, 2, 4, 6))) == 2
     assert most_packed(8, 0b1, frozenset({(half, 2)}), Shape(1, (7,))) == 0
+
+
+def uniform(size: int, most: int, region: int = 48) -> Gpu:
+    """A card that takes one size only, wherever it likes."""
+    only = VgpuType("1", "only", size * 1024, most)
+    return Gpu(
+        address=ADDRESS,
+        model="by hand",
+        framework=Framework.VFIO,
+        partitioning=Partitioning.MIXED_SIZE,
+        framebuffer_mb=region * 1024,
+        types=(only,),
+        enabled_types=("only",),
+        generation="blackwell",
+    )
+
+
+@given(st.integers(1, 4), st.sets(st.integers(0, 9)), st.integers(0, (1 << 13) - 1))
+@pytest.mark.weakness(682)
+def test_the_most_of_a_shape_is_the_most_of_all_sets_of_its_starts(size: int, starts: set[int], taken: int) -> None:
+    """Starts may lie so near to each other that one is in the way of the next."""
+    shape = Shape(size, tuple(sorted(starts)))
+
+    def found(begin: int) -> int:
+        later = (s for s in shape.starts if s >= begin and all(not taken & 1 << slot for slot in range(s, s + size)))
+        return max((1 + found(start + size) for start in later), default=0)
+
+    assert shape.most(taken) == found(0)
+
+
+@pytest.mark.parametrize(("standing", "left"), [(0, 32), (20, 12), (31, 1), (32, 0), (33, 0)])
+def test_the_driver_makes_no_more_than_thirty_two_on_a_gpu(standing: int, left: int) -> None:
+    gpu = uniform(1, 48)
+    (only,) = gpu.types
+    layout = Layout.of([], [Spot(only, start) for start in range(standing)])
+    assert partitioners.partitioner_of(gpu).room(gpu, layout, only) == left
+    assert len(partitioners.placements(gpu, layout, only)) == (48 - standing if left else 0)
+
+
+def test_more_than_may_be_of_a_type_leaves_no_room_and_not_less() -> None:
+    gpu = uniform(4, 2)
+    (only,) = gpu.types
+    layout = Layout.of([], [Spot(only, start) for start in (0, 4, 8)])
+    assert partitioners.partitioner_of(gpu).room(gpu, layout, only) == 0
+    assert partitioners.placements(gpu, layout, only) == ()
+
+
+def test_of_those_whose_place_nobody_knows_the_largest_is_put_first() -> None:
+    gpu = card("nvidia-h100-pcie", Partitioning.MIG)
+    small, large = (gpu.type_named(f"NVIDIA H100-{word}") for word in ("1-10C", "3-40C"))
+    for foreign in ((small, large), (large, small)):
+        layout = Layout(foreign=foreign)
+        assert partitioners.placements(gpu, layout, small) == (5, 6)
+        assert partitioners.room(gpu, layout, small) == 2

@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 
 from lamina.api.refusals import Refusals
 from lamina.api.routing import Context, Reply, Room, Route
-from lamina.model import audit, ids
+from lamina.model import audit, decoding, ids
 from lamina.model.audit import Event, Initiator, Kind, Outcome, Target
 from lamina.model.errors import LaminaError
 from lamina.operations.control_plane import ControlPlane
@@ -135,7 +135,7 @@ def _action(method: str, route: Route | None, body: bytes) -> str:
 
 def _only_key(body: bytes) -> str | None:
     try:
-        keys = list(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+        keys = list(decoding.from_json(body, dict[str, msgspec.Raw]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return keys[0] if len(keys) == 1 else None

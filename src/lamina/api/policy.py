@@ -79,8 +79,13 @@ def _read(file: Path, known: Mapping[str, str]) -> dict[str, str]:
         said = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise BadRequest(f"--policy-file: {file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8, a date that is none, lists in lists in lists
         raise BadRequest(f"--policy-file: {file} is no YAML: {error}") from error
+    return _understood(said, file, known)
+
+
+def _understood(said: object, file: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """What a file says, if it is rules, each of them asked for and to be understood. Raises `BadRequest`."""
     if not isinstance(said, dict) or not all(isinstance(word, str) for pair in said.items() for word in pair):
         raise BadRequest(f"--policy-file: {file} is not made of lines like \"os_compute_api:servers:create\": \"role:member\"")
     referred = {name for check in said.values() for name in _REFERENCE.findall(check)}

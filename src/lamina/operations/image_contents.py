@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from oslo_utils.imageutils import format_inspector
 
@@ -46,15 +47,20 @@ class Facts:
 
 def inspect(path: Path, declared: str) -> Facts:
     """Read a content once: its digests, and what it really is. Raises `BadRequest` where it is not `declared` or not safe."""
+    with path.open("rb") as file:
+        return read_through(file, declared)
+
+
+def read_through(file: BinaryIO, declared: str) -> Facts:
+    """The facts of what is read to its end; see `inspect`."""
     # MD5 is what old clients compare; it protects nothing
     md5, sha512, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0
-    with path.open("rb") as file:
-        inspected = format_inspector.InspectWrapper(file)
-        while chunk := inspected.read(_CHUNK):
-            size += len(chunk)
-            md5.update(chunk)
-            sha512.update(chunk)
-        inspected.close()
+    inspected = format_inspector.InspectWrapper(file)
+    while chunk := inspected.read(_CHUNK):
+        size += len(chunk)
+        md5.update(chunk)
+        sha512.update(chunk)
+    inspected.close()
     found = {str(one): one for one in inspected.formats or ()}
     if not found or not found.keys() <= _FOUND_AS[declared]:
         raise BadRequest(f"The content is not {declared}: it was found to be {' and '.join(sorted(found)) or 'nothing known'}.")

@@ -26,6 +26,7 @@ from lamina.model.ids import PciAddress
 BY_HAND = "fffe"
 #: a vendor id for cards of a shared pool, QEMU's own
 POOL_VENDOR = "1234"
+_NO_VALUE = "the fleet file has a value that cannot be read"
 _TYPE_NUMBER = re.compile(r"nvidia-([0-9]{1,9})")
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9 ._-]*\Z")]
@@ -110,14 +111,23 @@ def load_fleet(path: Path) -> Fleet:
 def parse_fleet(text: str) -> Fleet:
     """Raises `BadRequest` that names the field."""
     try:
-        entry = decoding.from_plain(yaml.safe_load(text), FleetEntry)
+        said = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BadRequest(f"the fleet file is not YAML{f' (line {mark.line + 1})' if mark is not None else ''}") from error
+    except (ValueError, RecursionError) as error:  # a date that is none, lists in lists in lists
+        raise BadRequest(_NO_VALUE) from error
+    return fleet_of(said)
+
+
+def fleet_of(said: object) -> Fleet:
+    """The fleet that a file describes, by what the file says. Raises `BadRequest` that names the field."""
+    try:
+        entry = decoding.from_plain(said, FleetEntry)
     except msgspec.ValidationError as error:
         raise BadRequest(_told(error)) from error
-    except (ValueError, RecursionError) as error:  # a date that is none, a number without end, lists in lists in lists
-        raise BadRequest("the fleet file has a value that cannot be read") from error
+    except ValueError as error:  # half of a character, as "\ud800" is
+        raise BadRequest(_NO_VALUE) from error
     hosts: list[FleetHost] = []
     names: set[str] = set()
     offered = {t.name for h in entry.hosts for g in h.gpus for t in g.types or ()}
