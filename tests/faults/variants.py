@@ -146,7 +146,7 @@ def _own_host_alone(work: Any) -> list[str]:
 
 
 def _claim_kept(work: Any, tx: Any, forget: Any = delete._forget) -> None:
-    with mock.patch.object(servers, "migrations_page", return_value=[]):
+    with mock.patch.object(servers, "unfinished_migrations", return_value=[]):
         forget(work, tx)
 
 

@@ -6,6 +6,7 @@ another begun on the same state. `World.check` holds the promises against what t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -20,6 +21,7 @@ from lamina.agent.simulated.fleet import parse_fleet
 from lamina.agent.simulated.host import simulated_host
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model import ids
+from lamina.model.errors import CorruptRecord
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import Nic, PowerState
@@ -136,7 +138,8 @@ class World:
         settings, db = Settings(state=self.state), self._db or Database(self._url)
         self.plane = ControlPlane.assemble(settings, db, self.clock, directory, kinds, alone=alone, probe=probe)
         for name in directory.names():
-            reconcile.host(self.plane, name)
+            with contextlib.suppress(CorruptRecord):  # the host's own; a round says so and goes on
+                reconcile.host(self.plane, name)
         return self.plane
 
     @property

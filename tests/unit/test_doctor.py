@@ -248,6 +248,12 @@ def test_hosts_that_are_up_are_counted_and_the_others_named() -> None:
     assert told == [(OK, "2 of 3 are up"), (PROBLEM, "b does not answer"), (PROBLEM, "c: GPU x cannot be read")]
 
 
+def test_each_record_that_cannot_be_read_is_a_problem() -> None:
+    told = [(f.verdict, f.told) for f in running.records(["The record a in the table images is damaged and cannot be read."])]
+    assert told == [(PROBLEM, "The record a in the table images is damaged and cannot be read.")]
+    assert running.records([]) == []
+
+
 def test_no_host_at_all_is_a_problem() -> None:
     assert all(f.bad for f in running.hosts([]))
     assert all(f.bad for f in running.hosts([host("a", "down")]))

@@ -77,7 +77,7 @@ def _running(state: Path, ask: dict[str, bool]) -> Iterator[Finding]:
         with Client.connect(state) as client:
             looked = client.call("fleet", "POST", "/repairs", ask)
             unfinished = client.call("fleet", "GET", "/operations")["operations"]
-            answers = client.call("fleet", "GET", "/hosts")["hosts"], client.call("fleet", "GET", "/vgpus")["vgpus"]
+            answers = client.call("fleet", "GET", "/hosts"), client.call("fleet", "GET", "/vgpus")["vgpus"]
     except Unavailable:
         yield Finding("server", Verdict.MISSING, f"no Lamina answers for {state}", f"lamina up --fleet demo --state {state}", needed=False)
         return
@@ -85,8 +85,10 @@ def _running(state: Path, ask: dict[str, bool]) -> Iterator[Finding]:
         yield Finding("server", Verdict.PROBLEM, error.message)
         return
     yield Finding("server", Verdict.OK, f"answers at {client.cloud.auth_url}")
-    known_hosts, known_vgpus = answers
+    told, known_vgpus = answers
+    known_hosts = told["hosts"]
     yield from running.hosts(known_hosts)
+    yield from running.records(told["damaged"])
     yield from running.versions(known_hosts)
     yield from running.operations(unfinished)
     yield from running.vgpus(known_vgpus, unfinished)

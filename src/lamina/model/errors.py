@@ -3,6 +3,7 @@
 ::
 
     LaminaError                     500  something is wrong inside Lamina
+    ├── CorruptRecord               500  a record in the database is damaged; names it, and says nothing of what it holds
     ├── BadRequest                  400  the caller's words are wrong; the message says what to mend
     ├── Unauthorized                401  no token, or one that is not valid now
     ├── Forbidden                   403  a valid token without the right
@@ -52,6 +53,12 @@ class LaminaError(Exception):
         super().__init__(message)
         self.message = message
         self.context = context
+
+
+class CorruptRecord(LaminaError):
+    """A record cannot be read. The context says its ``table`` and ``key``."""
+
+    code = "lamina.corrupt_record"
 
 
 class BadRequest(LaminaError):

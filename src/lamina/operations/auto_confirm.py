@@ -35,7 +35,7 @@ def overdue(plane: ControlPlane) -> list[str]:
     late = migrations.c.updated_at <= plane.clock.now() - window
     with plane.db.read() as tx:
         found = servers.migrations_page(tx, [migrations.c.status == MigrationStatus.FINISHED, late, migrations.c.server_id.in_(waiting)])
-        owners = {m.server_id: servers.get(tx, m.server_id) for m in found}
+        owners = servers.readable(tx, [m.server_id for m in found])
     begun = []
     for server in owners.values():
         try:

@@ -71,7 +71,7 @@ def _left_over(work: ClearWork, host: str) -> tuple[list[str], bool]:
     """What of what was seen still belongs to nobody: vGPUs, and whether the domain."""
     with work.plane.db.read() as tx:
         records = hosts.select_vgpus(tx, vgpus.c.host == host, vgpus.c.server_id == work.subject)
-        server = servers.known(tx, [work.subject]).get(work.subject)
+        server = servers.find(tx, work.subject)
         moving = work.subject in servers.moving(tx, host).values()
         evacuated = host in servers.left_behind(tx, work.subject)
     if evacuated:

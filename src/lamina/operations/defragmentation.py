@@ -56,7 +56,7 @@ def _movables(plane: ControlPlane, tx: sa.Connection, fleet: Mapping[str, Snapsh
     found = [s for s in servers.page(tx, [free], sort=[("uuid", "asc")]) if s.host in fleet and s.id not in tied]
     known = aggregates.every(tx)
     vgpus: dict[str, list[Vgpu]] = {}
-    for vgpu in hosts.select_vgpus(tx):
+    for vgpu in hosts.readable_vgpus(tx):
         vgpus.setdefault(vgpu.consumer_id, []).append(vgpu)
     classes = {provider_id: known.gpu.resource_class for snapshot in fleet.values() for provider_id, known in snapshot.gpus.items()}
     gpus = {provider_id: known for snapshot in fleet.values() for provider_id, known in snapshot.gpus.items()}

@@ -26,7 +26,6 @@ from lamina.saga.runner import Caller
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Work
 from lamina.scheduling import claim
 from lamina.store import hosts, images, ports, queue, sagas, servers
-from lamina.store.tables.compute import migrations
 from lamina.store.tables.hosts import vgpus
 
 
@@ -38,7 +37,6 @@ class Params:
 DeleteWork = Work[ControlPlane, Params]
 
 #: migrations in these states no longer hold anything, or only on a host that is seen to by itself
-_ARRIVED = tuple(status for status in MigrationStatus if status.has_arrived)
 
 
 def request(plane: ControlPlane, caller: Caller, server_id: str) -> None:
@@ -64,7 +62,7 @@ def _places(work: DeleteWork) -> list[str]:
     with work.plane.db.read() as tx:
         server = servers.get(tx, work.subject, deleted=True)
         places = {v.host for v in hosts.vgpus_of_server(tx, work.subject)} - servers.left_behind(tx, work.subject)
-        for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
+        for migration in servers.unfinished_migrations(tx, work.subject):
             places |= {migration.source_host} | ({migration.dest_host} if migration.dest_host else set())
     return sorted(places | ({server.host} if server.host else set()))
 
@@ -99,7 +97,7 @@ def _forget(work: DeleteWork, tx: sa.Connection) -> None:
     # an operation that was given up leaves behind the image that it had announced
     for image_id in (*images.half_made(tx, work.subject), *(() if kept is None else (kept,))):
         disk_images.forget(work, tx, image_id)
-    for migration in servers.migrations_page(tx, [migrations.c.server_id == work.subject, migrations.c.status.not_in(_ARRIVED)]):
+    for migration in servers.unfinished_migrations(tx, work.subject):
         claim.release(tx, migration.id, now=now)
         servers.update_migration(tx, migration.id, now, status=MigrationStatus.ERROR)
     servers.update(

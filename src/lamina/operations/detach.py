@@ -44,7 +44,7 @@ def request(plane: ControlPlane, caller: Caller, server_id: str, uuid: str) -> N
             raise NotFound(f"Instance {server_id} has no vGPU {uuid[:36]}.")
         if server.host is None:
             raise InvalidState(f"Cannot '{rule.action}' instance {server_id}: it has never been placed on a host")
-        gpu = next(one.gpu for one in hosts.gpus_of(tx, server.host) if one.address == record.address)
+        gpu = hosts.gpu_at(tx, server.host, record.address).gpu
         params = Params(server.host, uuid, gpu.resource_class, resources.type_trait(record.type))
         attached.detach(server.flavor, params.resource_class, params.trait)
         saga_id = plane.runner.enlist(tx, KIND, server_id, params, caller, action=rule.action)

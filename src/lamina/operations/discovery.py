@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import sqlalchemy as sa
 
 from lamina.model import capacity, ids, partitioners, resources
-from lamina.model.errors import BadRequest, NotFound
+from lamina.model.errors import BadRequest
 from lamina.model.gpus import Gpu, Layout
 from lamina.model.hosts import GpuReport, HostReport, VgpuReport
 from lamina.model.ids import PciAddress
@@ -96,7 +96,10 @@ def _has(root: Standing | None, wanted: Mapping[str, Inventory]) -> bool:
 
 def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, standing: Mapping[str, Standing], now: float) -> None:
     known = {record.address: record for record in hosts.gpus_of(tx, report.host)}
-    told = [(_gpu_record(report.host, gpu, known.get(gpu.gpu.address)), known.pop(gpu.gpu.address, None)) for gpu in report.gpus]
+    # what is damaged there is left as it is: nobody knows any more what an operator has chosen
+    damaged = _damaged(tx, report, known.keys())
+    readable = [gpu for gpu in report.gpus if gpu.gpu.address not in damaged]
+    told = [(_gpu_record(report.host, gpu, known.get(gpu.gpu.address)), known.pop(gpu.gpu.address, None)) for gpu in readable]
     layouts = hosts.layouts(tx, [new for new, _ in told])
     for new, old in told:
         if new != old or not _is_followed(new, layouts, standing):
@@ -106,6 +109,15 @@ def _record_gpus(tx: sa.Connection, report: HostReport, root_id: str, standing: 
             hosts.put_gpu(tx, dataclasses.replace(gone, present=False))
         if gone.provider_id is not None and standing.get(gone.provider_id, Standing()).inventories:
             own_providers.set_inventories(tx, gone.provider_id, {}, now=now)
+
+
+def _damaged(tx: sa.Connection, report: HostReport, known: Set[PciAddress]) -> set[PciAddress]:
+    """Those of the GPUs which are recorded, and cannot be read."""
+    strange = [gpu.gpu.address for gpu in report.gpus if gpu.gpu.address not in known]
+    if not strange:
+        return set()
+    taken = hosts.gpu_keys(tx, report.host)
+    return {address for address in strange if {str(address), ids.gpu_provider_id(report.host, address)} & taken}
 
 
 def _is_followed(gpu: GpuRecord, layouts: Mapping[str, Layout], standing: Mapping[str, Standing]) -> bool:
@@ -156,12 +168,10 @@ def choose_types(tx: sa.Connection, host: str, address: PciAddress, words: Seque
     """Let an operator say which types of a GPU may be made, in the order of preference, whatever its host's settings say.
 
     What stands already stays as it is. None gives the choice back to the host, and is in force with its next report.
-    Raises `NotFound`, and `BadRequest` for a type that the GPU does not have.
+    Raises `NotFound`, `CorruptRecord`, and `BadRequest` for a type that the GPU does not have.
     """
     root_id = hosts.get_host(tx, host).provider_id
-    old = next((record for record in hosts.gpus_of(tx, host) if record.address == address), None)
-    if old is None:
-        raise NotFound(f"Host {host} has no GPU {address}.")
+    old = hosts.gpu_at(tx, host, address)
     if words is None:
         hosts.put_gpu(tx, dataclasses.replace(old, chosen_types=None))
         return

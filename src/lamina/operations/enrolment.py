@@ -211,7 +211,7 @@ def remove(plane: ControlPlane, host: str) -> None:
         if servers.on_host(tx, host) or hosts.vgpus_on(tx, host):
             raise InUse(f"Host {host} has servers; move or delete them first.")
         if recorded is not None:
-            gpus = [gpu.provider_id for gpu in hosts.gpus_of(tx, host) if gpu.provider_id is not None]
+            gpus = hosts.gpu_providers(tx, host)
             hosts.delete_host(tx, host)
             for provider_id in (*gpus, recorded.provider_id):
                 providers.delete(tx, provider_id)

@@ -13,10 +13,9 @@ import threading
 import sqlalchemy as sa
 import structlog
 
-from lamina.model import decoding
 from lamina.model.audit import own
 from lamina.model.audit import server as audited
-from lamina.model.errors import LaminaError, NotFound, NoValidHost
+from lamina.model.errors import CorruptRecord, LaminaError, NotFound, NoValidHost
 from lamina.model.policies import PolicyName
 from lamina.model.queueing import Waiting, in_order
 from lamina.model.servers import Action, Fault, TaskState, VmState
@@ -25,7 +24,7 @@ from lamina.operations.control_plane import ControlPlane
 from lamina.saga.runner import Caller
 from lamina.scheduling import claim
 from lamina.scheduling.filters import Wanted
-from lamina.store import audit, hosts, queue, quotas, servers, tree_changes
+from lamina.store import audit, hosts, queue, quotas, reading, servers, tree_changes
 
 log = structlog.get_logger()
 
@@ -57,17 +56,21 @@ def look(plane: ControlPlane) -> str | None:
     for one in ordered:
         if one.expires_at <= now:
             _expire(plane, one, now)
-        elif begun is None and _begin_if_it_fits(plane, one, down, now):
-            begun = one.server_id
+            continue
+        try:
+            if begun is None and _begin_if_it_fits(plane, one, down, now):
+                begun = one.server_id
+        except CorruptRecord as error:  # of the one that waits, who goes on waiting
+            reading.pass_over(error)
     return begun
 
 
 def _begin_if_it_fits(plane: ControlPlane, one: Waiting, down: frozenset[str], now: float) -> bool:
     with plane.db.read() as tx:
-        creation = queue.creation_of(tx, one.server_id)
+        creation = queue.creation_of(tx, one.server_id, create.Params)
         if creation is None:
             return False
-        params = decoding.from_plain(creation[0], create.Params)
+        params = creation[0]
         wanted = create.wanted(tx, one.server_id, params)
     owner = quotas.Owner(one.project_id, creation[1])
     reason = _why_not(plane, owner, wanted, params.flavor.policy or plane.settings.policy, down)

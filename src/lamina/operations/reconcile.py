@@ -27,7 +27,7 @@ from lamina.operations.comparison import Leftover, Plan, View
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.counts import REPAIRS
 from lamina.saga.runner import Caller
-from lamina.store import audit, hosts, repairs, sagas, servers, stale_consumers
+from lamina.store import audit, damage, hosts, reading, repairs, sagas, servers, stale_consumers
 from lamina.store.hosts import Host
 from lamina.store.stale_consumers import StaleConsumer
 
@@ -60,7 +60,7 @@ class Look:
 def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
     """Take one host's report in and mend what it calls for; without `mend` nothing is changed.
 
-    Raises `HostUnreachable`, `ConcurrentUpdate`.
+    Raises `HostUnreachable`, `ConcurrentUpdate`, and `CorruptRecord` where what is recorded of the host itself is damaged.
     """
     asked_at = plane.clock.now()
     report = plane.hosts.of(name).report()
@@ -71,7 +71,7 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
             plan = comparison.plan(view)
             return Look(tuple(_foreseen(view, plan)), tuple(r for one in plan.waiting for r in _removals(name, one)))
     work = _Mending(plane)
-    with plane.db.write() as tx:
+    with plane.db.write() as tx, reading.gathered() as damaged:
         before = hosts.find_host(tx, name, lock=True)
         if comparison.is_older(report, before, asked_at):
             log.info("a report came too late", host=name, sequence=report.sequence)
@@ -86,6 +86,8 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
         _clear_evacuated(work, tx, name, servers.evacuations(tx, from_host=name))
         repairs.see(tx, name, now, before=view.sightings, after=plan.sightings | left)
         stuck = sagas.waiting_for(tx, name)
+        if damaged:
+            hosts.update_host(tx, name, problems=[*report.problems, *dict.fromkeys(error.message for error in damaged)])
     work.tell()
     for saga in stuck:
         log.info("operation resumed: its host answers again", host=name, operation=saga.id)
@@ -96,20 +98,20 @@ def host(plane: ControlPlane, name: str, *, mend: bool = True) -> Look:
 
 def _view(plane: ControlPlane, tx: sa.Connection, report: HostReport, before: Host | None, asked_at: float, *, behind: bool) -> View:
     name = report.host
-    records = hosts.vgpus_on(tx, name)
+    records = hosts.readable_vgpus_on(tx, name)
     named = {record.server_id for record in records}
     named |= {d.server_id for d in report.domains if d.server_id is not None}
     ours = (v for v in (*(v for g in report.gpus for v in g.vgpus), *report.lost) if v.ours)
     named |= {v.server_id for v in ours if v.server_id is not None}
-    placed = {server.id: server for server in servers.on_host(tx, name)}
-    found = placed | servers.known(tx, named - placed.keys())
+    placed = {server.id: server for server in servers.readable_on(tx, name)}
+    found = placed | servers.readable(tx, named - placed.keys())
     # another control plane's clock may be behind
     unsure_since = asked_at - (0.0 if plane.db.is_sqlite else comparison.SKEW)
     moving, left = servers.moving(tx, name), servers.evacuations(tx, from_host=name)
     held = sagas.kinds_of(tx, {*named, *placed, *moving.values(), *(migration.server_id for migration in left)})
     clearing = {subject for subject, kind in held if kind in _CLEARINGS}
     busy = {subject for subject, kind in held if kind not in _CLEARINGS} | {s.id for s in found.values() if s.updated_at >= unsure_since}
-    return View(
+    view = View(
         report=report,
         before=before,
         records=records,
@@ -124,6 +126,8 @@ def _view(plane: ControlPlane, tx: sa.Connection, report: HostReport, before: Ho
         grace=plane.settings.orphan_grace,
         behind=behind or (before is not None and before.behind),
     )
+    orphans = {one.server_id for one in comparison.leftovers(view)}
+    return dataclasses.replace(view, busy=view.busy | damage.of_servers(tx, orphans)) if orphans else view
 
 
 def _note_epoch(tx: sa.Connection, report: HostReport, known: Host) -> bool:
@@ -174,7 +178,7 @@ def idle(plane: ControlPlane, *, mend: bool = True) -> Look:
     work = _Mending(plane)
     with plane.db.write() as tx:
         ripe, waiting, before = _sorted_out(plane, tx, disks)
-        known = servers.known(tx, [one.server_id for one in ripe])
+        known = servers.readable(tx, [one.server_id for one in ripe])
         left = {
             one.key for one in ripe if not work.begin_clearing(tx, one.server_id, known.get(one.server_id), one.params, [one.repair])
         }
@@ -201,6 +205,8 @@ def _sorted_out(plane: ControlPlane, tx: sa.Connection, disks: Iterable[str]) ->
     down = hosts.silent(tx, now - plane.settings.service_down)
     found = [_stale(one) for one in comparison.releasable(stale_consumers.find(tx), busy, down)]
     found += [_forgotten(server_id) for server_id in disks if server_id not in busy]
+    damaged = damage.of_servers(tx, {one.server_id for one in found})
+    found = [one for one in found if one.server_id not in damaged]
     ripe = [one for one in found if comparison.is_ripe(before, one.key, now, grace)]
     return ripe, [one for one in found if one not in ripe], before
 

@@ -11,7 +11,7 @@ import structlog
 from lamina.model.errors import HostUnreachable, LaminaError
 from lamina.operations import auto_confirm, reconcile
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import hosts
+from lamina.store import damage, hosts
 
 log = structlog.get_logger()
 
@@ -67,6 +67,14 @@ class Reconciler:
         except Exception:
             log.exception("nothing confirmed in this round")
 
+    def name_damage(self) -> None:
+        """Say of every damaged record that it is passed over, those too that no round comes to."""
+        try:
+            with self._plane.db.read() as tx:
+                damage.name_all(tx)
+        except Exception:
+            log.exception("damaged records were not looked for")
+
     def _release(self) -> None:
         try:
             reconcile.idle(self._plane)
@@ -104,6 +112,7 @@ class Reconciler:
                     self._news.set()
 
     def start(self) -> None:
+        self._pool.submit(self.name_damage)
         self.all_hosts()
         self._plane.hosts.on_change(self.wake)
         self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)

@@ -263,6 +263,7 @@ class Runner(Generic[D]):
             return False
         kind = self.kinds[row.kind]
         try:
+            lines.must_be_readable(row)
             entries = lines.read(written)
             move = next_move(row.steps, entries)
             if not entries:

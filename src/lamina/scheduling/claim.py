@@ -133,11 +133,14 @@ def _planned(record: GpuRecord, placed: vgpus.Placed, payer: Payer, index: int, 
 
 
 def release(tx: sa.Connection, consumer_id: str, *, now: float) -> None:
-    """Give back all that a consumer holds: its allocations, its vGPU records; the inventories follow."""
+    """Give back all that a consumer holds: its allocations, its vGPU records; the inventories follow.
+
+    That of a GPU whose record is damaged does not: nothing is made there before it is mended. Raises `CorruptRecord` for a vGPU.
+    """
     held = hosts.select_vgpus(tx, vgpus_table.c.consumer_id == consumer_id)
     hosts.delete_vgpus(tx, [v.uuid for v in held])
     allocations.remove(tx, consumer_id)
-    for record in hosts.gpus_of_providers(tx, {v.provider_id for v in held}).values():
+    for record in hosts.readable_gpus_of_providers(tx, {v.provider_id for v in held}):
         follow_layout(tx, record, now)
 
 

@@ -7,7 +7,7 @@ server comes to a host unseen while the host goes to another zone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,24 +17,32 @@ from lamina.model import ids
 from lamina.model.aggregates import Aggregate
 from lamina.model.errors import AlreadyExists, ConcurrentUpdate, InUse, NotFound
 from lamina.store import hosts, providers, servers
+from lamina.store.reading import Reader
 from lamina.store.tables.compute import aggregate_hosts, aggregates
+
+#: without its hosts
+AGGREGATES = Reader(aggregates, Aggregate)
+_EVERY = sa.select(aggregates).order_by(aggregates.c.id)
 
 
 def every(tx: sa.Connection) -> list[Aggregate]:
-    """All aggregates in the order they were made."""
-    members: dict[int, set[str]] = {}
-    for row in tx.execute(sa.select(aggregate_hosts)):
-        members.setdefault(row.aggregate_id, set()).add(row.host)
-    rows = tx.execute(sa.select(aggregates).order_by(aggregates.c.id))
-    return [Aggregate(**row._mapping, hosts=frozenset(members.get(row.id, ()))) for row in rows]
+    """All aggregates in the order they were made; damaged ones are passed over."""
+    return _with_hosts(tx, AGGREGATES.readable(tx.execute(_EVERY)))
 
 
 def get(tx: sa.Connection, aggregate_id: int) -> Aggregate:
-    """Raises `NotFound`."""
-    found = next((a for a in every(tx) if a.id == aggregate_id), None)
-    if found is None:
+    """Raises `NotFound`, `CorruptRecord`."""
+    row = tx.execute(_EVERY.where(aggregates.c.id == aggregate_id)).one_or_none()
+    if row is None:
         raise NotFound(f"Aggregate {aggregate_id} could not be found.")
-    return found
+    return _with_hosts(tx, [AGGREGATES.one(row)])[0]
+
+
+def _with_hosts(tx: sa.Connection, found: Iterable[Aggregate]) -> list[Aggregate]:
+    members: dict[int, set[str]] = {}
+    for row in tx.execute(sa.select(aggregate_hosts)):
+        members.setdefault(row.aggregate_id, set()).add(row.host)
+    return [dataclasses.replace(one, hosts=frozenset(members.get(one.id, ()))) for one in found]
 
 
 def serving(tx: sa.Connection, extra_specs: Mapping[str, str]) -> dict[str, frozenset[str]]:
@@ -106,12 +114,13 @@ def _must_be_free(tx: sa.Connection, name: str) -> None:
 
 
 def _replace(tx: sa.Connection, old: Aggregate, new: Aggregate, now: float) -> Aggregate:
-    """Write an aggregate down, and let the zones of hosts follow it."""
+    """Write an aggregate down, and let the zones of hosts follow it. Raises `CorruptRecord` where any is damaged."""
     new = dataclasses.replace(new, generation=old.generation + 1, updated_at=now)
     columns: dict[str, Any] = {"generation": new.generation, "name": new.name, "metadata": dict(new.metadata), "updated_at": now}
     if tx.execute(sa.update(aggregates).where(_as_it_was(old)).values(**columns)).rowcount == 0:
         raise _changed(old)
-    others = [a for a in every(tx) if a.id != old.id]
+    # what zone a host has is not decided without one that cannot be read
+    others = [a for a in _with_hosts(tx, AGGREGATES.every(tx.execute(_EVERY))) if a.id != old.id]
     _move(tx, rules.moved([*others, old], [*others, new]), now)
     return new
 

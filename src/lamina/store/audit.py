@@ -15,8 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.audit import Event, Initiator, Kind, Outcome, Target
 from lamina.store.paging import Direction, ordered
+from lamina.store.reading import Reader
 from lamina.store.tables.audit import audit_events
 from lamina.store.tables.identity import login_failures
 
@@ -151,24 +153,38 @@ class Sought:
 
 
 def page(tx: sa.Connection, sought: Sought, *, limit: int, marker: int | None, direction: Direction) -> list[tuple[int, Event]]:
-    """Events with their numbers in the trail, in its order, from behind the number `marker`."""
-    query = sa.select(audit_events).where(_LAST, *sought.conditions()).limit(limit)
+    """Events with their numbers in the trail, in its order, from behind the number `marker`, but damaged ones."""
+    query = sa.select(audit_events).where(_LAST, *sought.conditions())
     query = ordered(query, [(audit_events.c.seq, direction)], None if marker is None else [marker])
-    return [(row.seq, _event(row)) for row in tx.execute(query)]
+    return EVENTS.page(tx, query, limit)
 
 
-def _event(row: sa.Row[Any]) -> Event:
+def _event(row: dict[str, Any]) -> Event:
     return Event(
-        id=row.event_id,
-        at=row.at,
-        action=row.action,
-        outcome=Outcome(row.outcome),
-        initiator=Initiator(Kind(row.initiator_kind), row.initiator_id, row.initiator_name, row.project_id, row.address, row.agent),
-        target=Target(row.target_kind, row.target_id, row.target_of),
-        observer=row.observer,
-        request_id=row.request_id,
-        global_request_id=row.global_request_id,
-        status=row.status,
-        path=row.path,
-        more=row.more,
+        id=row["event_id"],
+        at=row["at"],
+        action=row["action"],
+        outcome=Outcome(row["outcome"]),
+        initiator=Initiator(
+            Kind(row["initiator_kind"]),
+            row["initiator_id"],
+            row["initiator_name"],
+            row["project_id"],
+            row["address"],
+            row["agent"],
+        ),
+        target=Target(row["target_kind"], row["target_id"], row["target_of"]),
+        observer=row["observer"],
+        request_id=row["request_id"],
+        global_request_id=row["global_request_id"],
+        status=row["status"],
+        path=row["path"],
+        more=decoding.from_plain(row["more"], dict[str, Any]),
     )
+
+
+def _numbered(row: dict[str, Any]) -> tuple[int, Event]:
+    return row["seq"], _event(row)
+
+
+EVENTS = Reader(audit_events, tuple[int, Event], key=("seq",), decode=_numbered)

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from lamina.model.audit import Event, Outcome
 from lamina.model.errors import ConcurrentUpdate, Unavailable
-from lamina.store import audit, tree_changes
+from lamina.store import audit, reading, tree_changes
 from lamina.store.group_commit import GroupCommit
 from lamina.store.tables.control_planes import counters
 
@@ -66,7 +66,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {}
-        options |= {"json_serializer": _dump, "json_deserializer": msgspec.json.decode, "pool_size": 32, "max_overflow": 64}
+        options |= {"json_serializer": _dump, "json_deserializer": reading.json_of, "pool_size": 32, "max_overflow": 64}
         self.engine = sa.create_engine(url, **options)
         # a transaction would cost two more ways to the server and back, and see no more
         self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from lamina.model.errors import AlreadyExists, BadRequest, NotFound
 from lamina.model.flavors import Flavor
 from lamina.store.paging import Direction, ordered
+from lamina.store.reading import Reader
 from lamina.store.tables.compute import flavor_access, flavors
 
 #: what a list may be sorted by, as the Compute API calls it
@@ -27,6 +28,7 @@ SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
     "is_public": sa.cast(flavors.c.public, sa.Integer),
 }
 _FIELDS = [flavors.c[field.name] for field in dataclasses.fields(Flavor)]
+FLAVORS = Reader(flavors, Flavor)
 
 
 def create(tx: sa.Connection, flavor: Flavor) -> None:
@@ -38,13 +40,16 @@ def create(tx: sa.Connection, flavor: Flavor) -> None:
 
 
 def get(tx: sa.Connection, flavor_id: str, *, project_id: str | None = None) -> Flavor:
-    """By id. With a project, a flavor that is not public is found only where the project has access. Raises `NotFound`."""
+    """By id. With a project, a flavor that is not public is found only where the project has access.
+
+    Raises `NotFound`, `CorruptRecord`.
+    """
     return _one(tx, sa.select(*_FIELDS).where(flavors.c.id == flavor_id), flavor_id, project_id)
 
 
 def all_flavors(tx: sa.Connection) -> list[Flavor]:
-    """Every flavor, public or not."""
-    return [Flavor(*row) for row in tx.execute(sa.select(*_FIELDS))]
+    """Every flavor, public or not, but damaged ones."""
+    return list(FLAVORS.readable(tx.execute(sa.select(*_FIELDS))))
 
 
 def get_named(tx: sa.Connection, name: str, *, project_id: str | None = None) -> Flavor:
@@ -64,7 +69,7 @@ def page(
     marker: str | None = None,
     limit: int = 1000,
 ) -> list[Flavor]:
-    """At most `limit` flavors behind the one whose id is `marker`.
+    """At most `limit` flavors behind the one whose id is `marker`; damaged ones are passed over.
 
     `public` True: the public ones and those that `project_id` has access to; False: the others; None: all.
     Raises `BadRequest` for a marker that is not there or an unknown sort key.
@@ -81,8 +86,8 @@ def page(
         if row is None:
             raise BadRequest(f"marker: there is no flavor {marker[:80]!r}")
         after = list(row)
-    query = ordered(query, [(column, direction) for column in columns], after).limit(limit)
-    return [Flavor(**row._mapping) for row in tx.execute(query)]
+    query = ordered(query, [(column, direction) for column in columns], after)
+    return FLAVORS.page(tx, query, limit)
 
 
 def delete(tx: sa.Connection, flavor_id: str) -> None:
@@ -149,7 +154,7 @@ def _one(tx: sa.Connection, query: sa.Select[Any], called: str, project_id: str 
     row = tx.execute(query).one_or_none()
     if row is None:
         raise _not_found(called)
-    return Flavor(**row._mapping)
+    return FLAVORS.one(row)
 
 
 def _locked(tx: sa.Connection, flavor_id: str) -> Flavor:

@@ -15,6 +15,7 @@ from lamina.model.gpus import Gpu, Layout, Spot, VgpuState
 from lamina.model.hosts import VgpuReport
 from lamina.model.ids import PciAddress
 from lamina.store import tree_changes
+from lamina.store.reading import Reader
 from lamina.store.tables.hosts import gpus, hosts, sightings, vgpus
 from lamina.store.tree_changes import What
 
@@ -97,21 +98,21 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def _host(row: sa.Row[Any]) -> Host:
-    return Host(**row._mapping)
+HOSTS = Reader(hosts, Host, key=("name",))
 
 
 def listed(tx: sa.Connection, query: sa.Select[Any]) -> list[Host]:
-    """The hosts that a selection of whole rows of the hosts table gives."""
-    return [_host(row) for row in tx.execute(query)]
+    """The hosts that a selection of whole rows of the hosts table gives; damaged ones are passed over."""
+    return list(HOSTS.readable(tx.execute(query)))
 
 
 def all_hosts(tx: sa.Connection) -> list[Host]:
+    """All but damaged ones."""
     return listed(tx, sa.select(hosts).order_by(hosts.c.name))
 
 
 def get_host(tx: sa.Connection, name: str) -> Host:
-    """Raises `NotFound`."""
+    """Raises `NotFound`, `CorruptRecord`."""
     found = find_host(tx, name)
     if found is None:
         raise NotFound(f"Host {name[:255]} could not be found.")
@@ -125,9 +126,9 @@ _GPUS_OF = _GPUS.where(gpus.c.host == sa.bindparam("host"))
 
 
 def find_host(tx: sa.Connection, name: str, *, lock: bool = False) -> Host | None:
-    """With `lock` nobody else changes it, or finds it so, to the end of the transaction."""
+    """With `lock` nobody else changes it, or finds it so, to the end of the transaction. Raises `CorruptRecord`."""
     row = tx.execute(_BY_NAME_HELD if lock else _BY_NAME, {"host": name}).one_or_none()
-    return _host(row) if row else None
+    return HOSTS.one(row) if row else None
 
 
 def insert_host(tx: sa.Connection, host: Host) -> None:
@@ -154,32 +155,58 @@ def delete_host(tx: sa.Connection, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------- GPUs
 
 
-def _gpu(row: sa.Row[Any]) -> GpuRecord:
+def _gpu(row: dict[str, Any]) -> GpuRecord:
     return GpuRecord(
-        host=row.host,
-        address=PciAddress.parse(row.address),
-        provider_id=row.provider_id,
-        gpu=decoding.from_plain(row.facts, Gpu),
-        foreign=decoding.from_plain(row.foreign_vgpus, tuple[VgpuReport, ...]),
-        present=row.present,
-        chosen_types=tuple(row.chosen_types) if row.chosen_types is not None else None,
+        host=row["host"],
+        address=PciAddress.parse(row["address"]),
+        provider_id=row["provider_id"],
+        gpu=decoding.from_plain(row["facts"], Gpu),
+        foreign=decoding.from_plain(row["foreign_vgpus"], tuple[VgpuReport, ...]),
+        present=row["present"],
+        chosen_types=decoding.from_plain(row["chosen_types"], tuple[str, ...]) if row["chosen_types"] is not None else None,
     )
 
 
+GPUS = Reader(gpus, GpuRecord, key=("host", "address"), decode=_gpu)
+
+
 def gpus_listed(tx: sa.Connection, query: sa.Select[Any]) -> list[GpuRecord]:
-    """The GPUs that a selection of whole rows of the gpus table gives."""
-    return [_gpu(row) for row in tx.execute(query)]
+    """The GPUs that a selection of whole rows of the gpus table gives; damaged ones are passed over."""
+    return list(GPUS.readable(tx.execute(query)))
 
 
 def gpus_of(tx: sa.Connection, host: str | None = None) -> list[GpuRecord]:
-    """The GPUs of one host, or of all, in the order of their addresses."""
-    return [_gpu(row) for row in (tx.execute(_GPUS) if host is None else tx.execute(_GPUS_OF, {"host": host}))]
+    """The GPUs of one host, or of all, in the order of their addresses; damaged ones are passed over."""
+    return list(GPUS.readable(tx.execute(_GPUS) if host is None else tx.execute(_GPUS_OF, {"host": host})))
+
+
+def gpu_at(tx: sa.Connection, host: str, address: PciAddress) -> GpuRecord:
+    """Raises `NotFound`, `CorruptRecord`."""
+    row = tx.execute(_GPUS_OF.where(gpus.c.address == str(address)), {"host": host}).one_or_none()
+    if row is None:
+        raise NotFound(f"Host {host} has no GPU {address}.")
+    return GPUS.one(row)
+
+
+def gpu_providers(tx: sa.Connection, host: str) -> list[str]:
+    """The providers of a host's GPUs, those of damaged records too."""
+    return list(tx.scalars(sa.select(gpus.c.provider_id).where(gpus.c.host == host, gpus.c.provider_id.is_not(None))))
+
+
+def gpu_keys(tx: sa.Connection, host: str) -> set[str]:
+    """Addresses and providers of a host's GPUs, those of damaged records too."""
+    return {key for row in tx.execute(sa.select(gpus.c.address, gpus.c.provider_id).where(gpus.c.host == host)) for key in row}
 
 
 def gpus_of_providers(tx: sa.Connection, provider_ids: Iterable[str]) -> dict[str, GpuRecord]:
-    """Those of the providers that are GPUs."""
+    """Those of the providers that are GPUs. Raises `CorruptRecord`."""
     query = sa.select(gpus).where(gpus.c.provider_id.in_(list(provider_ids)))
-    return {row.provider_id: _gpu(row) for row in tx.execute(query)}
+    return {row.provider_id: GPUS.one(row) for row in tx.execute(query)}
+
+
+def readable_gpus_of_providers(tx: sa.Connection, provider_ids: Iterable[str]) -> list[GpuRecord]:
+    """Those of the providers that are GPUs, but damaged ones."""
+    return gpus_listed(tx, sa.select(gpus).where(gpus.c.provider_id.in_(list(provider_ids))))
 
 
 def put_gpu(tx: sa.Connection, record: GpuRecord) -> None:
@@ -200,12 +227,16 @@ def put_gpu(tx: sa.Connection, record: GpuRecord) -> None:
 # ---------------------------------------------------------------------------------------------------- vGPUs
 
 
-def _vgpu(row: sa.Row[Any]) -> Vgpu:
-    columns = dict(row._mapping)
-    columns["address"] = PciAddress.parse(row.address)
-    columns["parent"] = PciAddress.parse(row.parent) if row.parent else None
-    columns["state"] = VgpuState(row.state)
-    return Vgpu(**columns)
+def _vgpu(row: dict[str, Any]) -> Vgpu:
+    typed = {
+        "address": PciAddress.parse(row["address"]),
+        "parent": PciAddress.parse(row["parent"]) if row["parent"] is not None else None,
+        "state": VgpuState(row["state"]),
+    }
+    return Vgpu(**row | typed)
+
+
+VGPUS = Reader(vgpus, Vgpu, key=("uuid",), decode=_vgpu)
 
 
 def insert_vgpus(tx: sa.Connection, records: Sequence[Vgpu]) -> None:
@@ -232,8 +263,13 @@ _STANDING_AT = _STANDING.where(vgpus.c.host == sa.bindparam("host"), vgpus.c.add
 
 
 def select_vgpus(tx: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Vgpu]:
-    """vGPUs that meet every condition on `tables.vgpus`."""
-    return [_vgpu(row) for row in tx.execute(_VGPUS.where(*conditions))]
+    """vGPUs that meet every condition on `tables.vgpus`. Raises `CorruptRecord`."""
+    return VGPUS.every(tx.execute(_VGPUS.where(*conditions)))
+
+
+def readable_vgpus(tx: sa.Connection) -> list[Vgpu]:
+    """All but damaged ones."""
+    return list(VGPUS.readable(tx.execute(_VGPUS)))
 
 
 def count_vgpus(tx: sa.Connection) -> dict[str, int]:
@@ -242,15 +278,23 @@ def count_vgpus(tx: sa.Connection) -> dict[str, int]:
 
 
 def vgpus_on(tx: sa.Connection, host: str) -> list[Vgpu]:
-    """All that are recorded for a host."""
-    return [_vgpu(row) for row in tx.execute(_VGPUS_ON, {"host": host})]
+    """All that are recorded for a host. Raises `CorruptRecord`."""
+    return VGPUS.every(tx.execute(_VGPUS_ON, {"host": host}))
+
+
+def readable_vgpus_on(tx: sa.Connection, host: str) -> list[Vgpu]:
+    """All that are recorded for a host but damaged ones."""
+    return list(VGPUS.readable(tx.execute(_VGPUS_ON, {"host": host})))
 
 
 def vgpus_of_server(tx: sa.Connection, server_id: str, consumer_id: str | None = None) -> list[Vgpu]:
-    """A server's vGPUs, or only those that one consumer (the server, or a migration of it) pays for."""
+    """A server's vGPUs, or only those that one consumer (the server, or a migration of it) pays for.
+
+    Raises `CorruptRecord`.
+    """
     if consumer_id is None:
-        return [_vgpu(row) for row in tx.execute(_VGPUS_OF, {"server_id": server_id})]
-    return [_vgpu(row) for row in tx.execute(_VGPUS_PAID_BY, {"server_id": server_id, "consumer_id": consumer_id})]
+        return VGPUS.every(tx.execute(_VGPUS_OF, {"server_id": server_id}))
+    return VGPUS.every(tx.execute(_VGPUS_PAID_BY, {"server_id": server_id, "consumer_id": consumer_id}))
 
 
 def update_vgpu(tx: sa.Connection, uuid: str, **columns: Any) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from lamina.model.errors import AlreadyExists, BadRequest, ConcurrentUpdate, NotFound
 from lamina.store.paging import Direction, ordered
+from lamina.store.reading import Reader
 from lamina.store.tables.compute import images
 
 Visibility = Literal["public", "community", "shared", "private"]
@@ -46,6 +47,7 @@ class Image:
 
 
 _FIELDS = [images.c[field.name] for field in dataclasses.fields(Image)]
+IMAGES = Reader(images, Image)
 
 #: what a list may be sorted by; a missing value sorts first
 SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
@@ -71,7 +73,7 @@ def add(tx: sa.Connection, image: Image) -> None:
 def get(tx: sa.Connection, image_id: str, *, project_id: str | None = None, hold: bool = False) -> Image:
     """By id; with a project only what it may see; `hold` keeps others from changing it until the transaction ends.
 
-    Raises `NotFound`, alike for what is not there and what is another's.
+    Raises `CorruptRecord`, and `NotFound`, alike for what is not there and what is another's.
     """
     query = sa.select(*_FIELDS).where(images.c.id == image_id)
     if project_id is not None:
@@ -79,7 +81,7 @@ def get(tx: sa.Connection, image_id: str, *, project_id: str | None = None, hold
     row = tx.execute(query.with_for_update() if hold else query).one_or_none()
     if row is None:
         raise NotFound(f"No image found with ID {image_id}")
-    return _image(row)
+    return IMAGES.one(row)
 
 
 def page(
@@ -94,7 +96,7 @@ def page(
     marker: str | None = None,
     limit: int = 25,
 ) -> list[Image]:
-    """At most `limit` images behind the one whose id is `marker`.
+    """At most `limit` images behind the one whose id is `marker`; damaged ones are passed over.
 
     `among` holds columns to some values and `sizes` bounds the size in the database; `also` is asked of each row that is left, so
     that rows are read only until the page is full. Raises `BadRequest` for a marker that the project does not see.
@@ -118,10 +120,9 @@ def page(
         after = list(tx.execute(sa.select(*(column for column, _ in keys)).where(images.c.id == marker)).one())
     found: list[Image] = []
     with tx.execute(ordered(query, keys, after)) as rows:
-        for row in rows:
+        for image in IMAGES.readable(rows):
             if len(found) == limit:
                 break
-            image = _image(row)
             if also(image):
                 found.append(image)
     return found
@@ -176,7 +177,7 @@ def with_content(tx: sa.Connection) -> set[str]:
 def half_made(tx: sa.Connection, server_id: str) -> list[str]:
     """Ids of the images that a server's disk was to become and has not."""
     query = sa.select(images.c.id, images.c.properties).where(images.c.status == "saving").with_for_update()
-    return [row.id for row in tx.execute(query) if row.properties.get("instance_uuid") == server_id]
+    return [row.id for row in tx.execute(query) if isinstance(row.properties, dict) and row.properties.get("instance_uuid") == server_id]
 
 
 def _row(image: Image) -> dict[str, Any]:
@@ -184,8 +185,3 @@ def _row(image: Image) -> dict[str, Any]:
         "properties": dict(image.properties),
         "tags": list(image.tags),
     }
-
-
-def _image(row: sa.Row[Any]) -> Image:
-    facts = dict(row._mapping)
-    return Image(**facts | {"tags": tuple(facts["tags"])})

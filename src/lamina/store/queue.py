@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.queueing import Waiting
+from lamina.store.reading import UNREADABLE, corrupt
 from lamina.store.tables.control_planes import queue, queue_turns
+
+P = TypeVar("P")
 
 
 def _waiting(row: sa.Row[Any]) -> Waiting:
@@ -34,10 +38,15 @@ def count(tx: sa.Connection) -> int:
     return int(tx.scalar(sa.select(sa.func.count()).select_from(queue)) or 0)
 
 
-def creation_of(tx: sa.Connection, server_id: str) -> tuple[Any, str] | None:
-    """What its creation goes on from, and the user who asked for it; None where it waits no more."""
+def creation_of(tx: sa.Connection, server_id: str, type: type[P]) -> tuple[P, str] | None:
+    """What its creation goes on from, and the user who asked for it; None where it waits no more. Raises `CorruptRecord`."""
     row = tx.execute(sa.select(queue.c.params, queue.c.user_id).where(queue.c.server_id == server_id)).one_or_none()
-    return None if row is None else (row.params, row.user_id)
+    if row is None:
+        return None
+    try:
+        return decoding.from_plain(row.params, type), row.user_id
+    except UNREADABLE as error:  # what it says is told to nobody: user data may be in it
+        raise corrupt(queue.name, server_id, cause=f"params is no {type.__name__}") from error
 
 
 def tell(tx: sa.Connection, server_id: str, reason: str) -> None:

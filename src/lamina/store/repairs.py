@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from lamina.model.errors import BadRequest
 from lamina.model.repairs import Key, Repair, What
 from lamina.store.inserting import insert_or_leave
+from lamina.store.reading import Reader
 from lamina.store.tables.hosts import repairs, sightings
 from lamina.store.tables.operations import sagas
 
@@ -36,16 +37,16 @@ def note(tx: sa.Connection, repair: Repair, now: float) -> None:
 
 
 def page(tx: sa.Connection, *, host: str | None, limit: int, marker: int | None) -> list[Row]:
-    """The newest repairs, of one host or of all, from behind the one whose id is `marker`. Raises `BadRequest`."""
+    """The newest repairs, of one host or of all, from behind the one whose id is `marker`, but damaged ones. Raises `BadRequest`."""
     joined = sa.select(repairs, sagas.c.state, sagas.c.error).join_from(repairs, sagas, repairs.c.operation_id == sagas.c.id, isouter=True)
-    query = joined.order_by(repairs.c.id.desc()).limit(limit)
+    query = joined.order_by(repairs.c.id.desc())
     if host is not None:
         query = query.where(repairs.c.host == host)
     if marker is not None:
         if tx.scalar(sa.select(repairs.c.id).where(repairs.c.id == marker)) is None:
             raise BadRequest(f"marker [{marker}] not found")
         query = query.where(repairs.c.id < marker)
-    return [_row(row) for row in tx.execute(query)]
+    return REPAIRS.page(tx, query, limit)
 
 
 def count(tx: sa.Connection) -> dict[tuple[str, ...], int]:
@@ -63,10 +64,15 @@ def count(tx: sa.Connection) -> dict[tuple[str, ...], int]:
     return counted
 
 
-def _row(row: sa.Row[Any]) -> Row:
-    repair = Repair(What(row.what), row.host, row.object, row.server_id, row.why, row.operation_id)
-    outcome = "done" if repair.operation_id is None else _outcome(row.state)
-    return Row(row.id, row.at, repair, outcome, None if outcome == "done" else (row.error or {}).get("message"))
+def _row(row: dict[str, Any]) -> Row:
+    repair = Repair(What(row["what"]), row["host"], row["object"], row["server_id"], row["why"], row["operation_id"])
+    outcome = "done" if repair.operation_id is None else _outcome(row["state"])
+    why = row["error"].get("message") if outcome != "done" and isinstance(row["error"], dict) else None
+    return Row(row["id"], row["at"], repair, outcome, why)
+
+
+#: of rows that are joined with their operations
+REPAIRS = Reader(repairs, Row, decode=_row)
 
 
 def _outcome(state: str | None) -> str:

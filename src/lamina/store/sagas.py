@@ -8,14 +8,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lamina.model import decoding
 from lamina.model.errors import AlreadyExists, Conflict, HostUnreachable, NotFound
 from lamina.store.inserting import insert_or_leave
+from lamina.store.reading import Reader, Torn
 from lamina.store.tables.control_planes import counters
 from lamina.store.tables.operations import saga_events, sagas
 
 #: most ids written into one statement
 _MOST_TAKEN = 500
 _HOLDING = ("running", "unwinding", "stuck")
+_AT_REST = ("waiting", "done", "undone", "abandoned")
 
 
 class LostLease(Conflict):
@@ -26,7 +29,7 @@ class LostLease(Conflict):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SagaRow:
-    """One row of the table, as it lies there."""
+    """One row of the table, as it lies there: whoever carries it on looks first whether what is in its JSON can be read."""
 
     seq: int
     id: str
@@ -51,7 +54,7 @@ class SagaRow:
 
     def waits_for(self, host: str) -> bool:
         """Whether it is stuck for no other reason than that this host did not answer."""
-        error = self.error or {}
+        error = self.error if isinstance(self.error, dict) else {}
         return self.state == "stuck" and (error.get("code"), error.get("host")) == (HostUnreachable.code, host)
 
 
@@ -66,6 +69,18 @@ class EventRow:
     host: str | None
     started_at: float
     finished_at: float
+
+
+def _checked(row: dict[str, Any]) -> SagaRow:
+    if row["state"] not in (*_HOLDING, *_AT_REST):
+        raise ValueError(f"there is no state {row['state']!r}")
+    if row["params"] is None or isinstance(row["params"], Torn):
+        raise ValueError("its parameters are gone")
+    return decoding.from_plain(row, SagaRow)
+
+
+#: for who looks for damage
+SAGAS = Reader(sagas, SagaRow, decode=_checked)
 
 
 def _row(row: sa.Row[Any]) -> SagaRow:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import sqlalchemy as sa
 
 from lamina.model.errors import NotFound
 from lamina.model.server_groups import GroupPolicy, ServerGroup
 from lamina.model.servers import MigrationStatus
+from lamina.store.reading import Reader
 from lamina.store.tables.compute import migrations, server_group_members, server_groups, servers
 
 _ARRIVED = [str(status) for status in MigrationStatus if status.has_arrived]
 _COLUMNS = [column for column in server_groups.c if column.name != "seq"]
-
-
-def _group(row: sa.Row[Any]) -> ServerGroup:
-    columns = dict(row._mapping)
-    return ServerGroup(**columns | {"policy": GroupPolicy(columns["policy"])})
+GROUPS = Reader(server_groups, ServerGroup)
 
 
 def add(tx: sa.Connection, group: ServerGroup) -> None:
@@ -27,22 +23,22 @@ def add(tx: sa.Connection, group: ServerGroup) -> None:
 
 
 def get(tx: sa.Connection, group_id: str, project_id: str | None = None) -> ServerGroup:
-    """One group; with `project_id` only if it belongs there. Raises `NotFound`."""
+    """One group; with `project_id` only if it belongs there. Raises `NotFound`, `CorruptRecord`."""
     query = sa.select(*_COLUMNS).where(server_groups.c.id == group_id)
     if project_id is not None:
         query = query.where(server_groups.c.project_id == project_id)
     row = tx.execute(query).one_or_none()
     if row is None:
         raise NotFound(f"Instance group {group_id[:80]} could not be found.")
-    return _group(row)
+    return GROUPS.one(row)
 
 
 def page(tx: sa.Connection, project_id: str | None, *, limit: int, offset: int = 0) -> list[ServerGroup]:
-    """The groups of a project, or of all, in the order they were made."""
-    query = sa.select(*_COLUMNS).order_by(server_groups.c.seq).limit(limit).offset(offset)
+    """The groups of a project, or of all, in the order they were made, but damaged ones."""
+    query = sa.select(*_COLUMNS).order_by(server_groups.c.seq).offset(offset)
     if project_id is not None:
         query = query.where(server_groups.c.project_id == project_id)
-    return [_group(row) for row in tx.execute(query)]
+    return GROUPS.page(tx, query, limit)
 
 
 def delete(tx: sa.Connection, group_id: str) -> None:
@@ -81,8 +77,8 @@ def groups_of(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, str]:
 
 
 def under_hard_policies(tx: sa.Connection) -> set[str]:
-    """Ids of the servers whose group has a hard policy."""
-    hard = server_groups.c.policy.in_([str(policy) for policy in GroupPolicy if policy.hard])
+    """Ids of the servers whose group has a hard policy, or one that nobody can read."""
+    hard = server_groups.c.policy.not_in([str(policy) for policy in GroupPolicy if not policy.hard])
     return set(tx.scalars(sa.select(server_group_members.c.server_id).join(server_groups).where(hard)))
 
 
@@ -96,9 +92,9 @@ OF_SERVER_HELD = _OF_SERVER.with_for_update(key_share=True)
 
 
 def of_server(tx: sa.Connection, server_id: str, *, hold: bool = False) -> ServerGroup | None:
-    """The group that a server is in. With `hold` nobody else has it so to the end of the transaction."""
+    """The group that a server is in. With `hold` nobody else has it so to the end of the transaction. Raises `CorruptRecord`."""
     row = tx.execute(OF_SERVER_HELD if hold else _OF_SERVER, {"server_id": server_id}).one_or_none()
-    return _group(row) if row is not None else None
+    return GROUPS.one(row) if row is not None else None
 
 
 def places(tx: sa.Connection, group_id: str, but_of: str) -> list[frozenset[str]]:

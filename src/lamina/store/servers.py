@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from lamina.model import decoding
 from lamina.model.errors import BadRequest, ConcurrentUpdate, NotFound
 from lamina.model.servers import EVACUATION, Fault, Migration, MigrationStatus, Server, TaskState, VmState
+from lamina.store.reading import Reader, text_in
 from lamina.store.tables.compute import migrations, servers
 
 #: columns that a listing may be sorted by, by the Compute API's name
@@ -37,25 +37,17 @@ SORT_COLUMNS: dict[str, sa.ColumnElement[Any]] = {
     "locked": sa.cast(servers.c.locked, sa.Integer),
 }
 
+#: of the flavor that a server was last given
+_flavor_id = text_in(servers.c.flavor, "id")
 #: most ids written into one query
 _MOST_NAMED = 500
 #: the servers of migrations in these states may be in two places
 _MOVING = [str(status) for status in MigrationStatus if not status.has_arrived]
+_ARRIVED = [str(status) for status in MigrationStatus if status.has_arrived]
 
 
-def _server(row: sa.Row[Any]) -> Server:
-    columns = _by_name(row)
-    del columns["seq"]
-    return decoding.from_plain(columns, Server)
-
-
-def _migration(row: sa.Row[Any]) -> Migration:
-    return decoding.from_plain(_by_name(row), Migration)
-
-
-def _by_name(row: sa.Row[Any]) -> dict[str, Any]:
-    """Column name -> value. SQLAlchemy's own names are a subclass of str, which msgspec does not take for a key."""
-    return {str(name): value for name, value in row._mapping.items()}
+SERVERS = Reader(servers, Server)
+MIGRATIONS = Reader(migrations, Migration)
 
 
 def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,16 +68,28 @@ _EVACUATED = (
     .where(migrations.c.type == EVACUATION, migrations.c.status == MigrationStatus.DONE)
     .order_by(migrations.c.seq.desc())
 )
-_EVACUATED_OF = _EVACUATED.where(migrations.c.server_id == sa.bindparam("server_id"))
+#: one whose status is damaged may be one of them
+_EVACUATED_OF = (
+    sa.select(migrations)
+    .where(
+        migrations.c.type == EVACUATION,
+        migrations.c.server_id == sa.bindparam("server_id"),
+        migrations.c.status.not_in([str(status) for status in MigrationStatus if status is not MigrationStatus.DONE]),
+    )
+    .order_by(migrations.c.seq.desc())
+)
 _EVACUATED_FROM = _EVACUATED.where(migrations.c.source_host == sa.bindparam("host"))
 
 
 def get(tx: sa.Connection, server_id: str, project_id: str | None = None, *, deleted: bool = False) -> Server:
-    """One server; with `project_id` only if it belongs there. Deleted ones only if asked for. Raises `NotFound`."""
+    """One server; with `project_id` only if it belongs there. Deleted ones only if asked for.
+
+    Raises `NotFound`, `CorruptRecord`.
+    """
     row = tx.execute(_BY_ID, {"id": server_id}).one_or_none()
     if row is None or (row.deleted_at is not None and not deleted) or project_id not in (None, row.project_id):
         raise NotFound(f"Instance {server_id} could not be found.")
-    return _server(row)
+    return SERVERS.one(row)
 
 
 def update(tx: sa.Connection, server_id: str, now: float, *, expected: int | None = None, **changes: Any) -> None:
@@ -125,7 +129,7 @@ def page(
 ) -> list[Server]:
     """Servers that meet every condition, sorted by (column of `SORT_COLUMNS`, asc|desc), after `marker`.
 
-    Raises `BadRequest` for an unknown column, direction or marker.
+    Damaged ones are passed over. Raises `BadRequest` for an unknown column, direction or marker.
     """
     order: list[tuple[sa.ColumnElement[Any], bool]] = []
     for key, direction in sort:
@@ -145,9 +149,7 @@ def page(
             raise BadRequest(f"marker [{marker[:80]}] not found")
         query = query.where(_after(order, tuple(at)))
     query = query.order_by(*(column.asc() if rising else column.desc() for column, rising in order))
-    if limit is not None:
-        query = query.limit(limit)
-    return [_server(row) for row in tx.execute(query)]
+    return SERVERS.page(tx, query, limit)
 
 
 def _after(order: list[tuple[sa.ColumnElement[Any], bool]], at: tuple[Any, ...]) -> sa.ColumnElement[bool]:
@@ -162,17 +164,28 @@ def _after(order: list[tuple[sa.ColumnElement[Any], bool]], at: tuple[Any, ...])
 
 
 def on_host(tx: sa.Connection, host: str) -> list[Server]:
-    """Servers whose place is this host."""
-    return [_server(row) for row in tx.execute(_ON_HOST, {"host": host})]
+    """Servers whose place is this host. Raises `CorruptRecord`."""
+    return SERVERS.every(tx.execute(_ON_HOST, {"host": host}))
 
 
-def known(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, Server]:
-    """Those of the servers that there are or were, deleted ones too, by id."""
+def readable_on(tx: sa.Connection, host: str) -> list[Server]:
+    """Servers whose place is this host, but damaged ones."""
+    return list(SERVERS.readable(tx.execute(_ON_HOST, {"host": host})))
+
+
+def find(tx: sa.Connection, server_id: str) -> Server | None:
+    """A server that there is or was, a deleted one too. Raises `CorruptRecord`."""
+    row = tx.execute(_BY_ID, {"id": server_id}).one_or_none()
+    return SERVERS.one(row) if row is not None else None
+
+
+def readable(tx: sa.Connection, server_ids: Iterable[str]) -> dict[str, Server]:
+    """Those of the servers that there are or were, deleted ones too, by id; damaged ones are passed over."""
     wanted = sorted(set(server_ids))
     found: dict[str, Server] = {}
     for start in range(0, len(wanted), _MOST_NAMED):
         query = sa.select(servers).where(servers.c.id.in_(wanted[start : start + _MOST_NAMED]))
-        found |= {row.id: _server(row) for row in tx.execute(query)}
+        found |= {server.id: server for server in SERVERS.readable(tx.execute(query))}
     return found
 
 
@@ -210,10 +223,14 @@ def count_by_host(tx: sa.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in tx.execute(query)}
 
 
+def given(flavor_id: str) -> sa.ColumnElement[bool]:
+    """Whether a server was last given this flavor."""
+    return _flavor_id == flavor_id
+
+
 def count_by_flavor(tx: sa.Connection) -> dict[str, int]:
     """Flavor id -> how many servers were last given it."""
-    flavor_id = servers.c.flavor["id"].as_string()
-    query = sa.select(flavor_id, sa.func.count()).where(servers.c.deleted_at.is_(None)).group_by(flavor_id)
+    query = sa.select(_flavor_id, sa.func.count()).where(servers.c.deleted_at.is_(None)).group_by(_flavor_id)
     return {row[0]: row[1] for row in tx.execute(query)}
 
 
@@ -229,34 +246,36 @@ def update_migration(tx: sa.Connection, migration_id: str, now: float, **changes
 
 
 def migration(tx: sa.Connection, migration_id: str) -> Migration:
-    """Raises `NotFound`."""
+    """Raises `NotFound`, `CorruptRecord`."""
     row = tx.execute(sa.select(migrations).where(migrations.c.id == migration_id)).one_or_none()
     if row is None:
         raise NotFound(f"Migration {migration_id} could not be found.")
-    return _migration(row)
+    return MIGRATIONS.one(row)
 
 
 def finished_migration(tx: sa.Connection, server_id: str) -> Migration:
-    """The migration that waits for confirm or revert. Raises `NotFound`."""
+    """The migration that waits for confirm or revert. Raises `NotFound`, `CorruptRecord`."""
     query = sa.select(migrations).where(migrations.c.server_id == server_id, migrations.c.status == MigrationStatus.FINISHED)
     row = tx.execute(query.order_by(migrations.c.seq.desc()).limit(1)).one_or_none()
     if row is None:
         raise NotFound(f"Instance {server_id} has no finished migration.")
-    return _migration(row)
+    return MIGRATIONS.one(row)
 
 
 def evacuations(tx: sa.Connection, *, of_server: str | None = None, from_host: str | None = None) -> list[Migration]:
     """Those, newest first, whose server has arrived, and whose source still has, and pays for, what the server left there.
 
-    Of one server, from one host, or all.
+    Of one server, which raises `CorruptRecord`, or from one host, or all, but damaged ones.
     """
     if of_server is not None:
-        found = tx.execute(_EVACUATED_OF, {"server_id": of_server})
-    elif from_host is not None:
-        found = tx.execute(_EVACUATED_FROM, {"host": from_host})
-    else:
-        found = tx.execute(_EVACUATED)
-    return [_migration(row) for row in found]
+        return MIGRATIONS.every(tx.execute(_EVACUATED_OF, {"server_id": of_server}))
+    return list(MIGRATIONS.readable(tx.execute(_EVACUATED) if from_host is None else tx.execute(_EVACUATED_FROM, {"host": from_host})))
+
+
+def unfinished_migrations(tx: sa.Connection, server_id: str) -> list[Migration]:
+    """Those of a server that has not arrived by them, newest first. Raises `CorruptRecord`, whatever is damaged, the status too."""
+    query = sa.select(migrations).where(migrations.c.server_id == server_id, migrations.c.status.not_in(_ARRIVED))
+    return MIGRATIONS.every(tx.execute(query.order_by(migrations.c.seq.desc())))
 
 
 def left_behind(tx: sa.Connection, server_id: str) -> frozenset[str]:
@@ -267,16 +286,17 @@ def left_behind(tx: sa.Connection, server_id: str) -> frozenset[str]:
 def migrations_page(
     tx: sa.Connection, conditions: Iterable[sa.ColumnElement[bool]] = (), *, limit: int | None = None, marker: str | None = None
 ) -> list[Migration]:
-    """Migrations that meet every condition, newest first, after `marker` (a migration's uuid). Raises `BadRequest`."""
+    """Migrations that meet every condition, newest first, after `marker` (a migration's uuid); damaged ones are passed over.
+
+    Raises `BadRequest`.
+    """
     query = sa.select(migrations).where(*conditions).order_by(migrations.c.seq.desc())
     if marker is not None:
         at = tx.scalar(sa.select(migrations.c.seq).where(migrations.c.id == marker))
         if at is None:
             raise BadRequest(f"marker [{marker[:80]}] not found")
         query = query.where(migrations.c.seq < at)
-    if limit is not None:
-        query = query.limit(limit)
-    return [_migration(row) for row in tx.execute(query)]
+    return MIGRATIONS.page(tx, query, limit)
 
 
 def set_fault(tx: sa.Connection, server_id: str, fault: Fault, now: float) -> None:

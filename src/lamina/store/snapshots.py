@@ -6,7 +6,7 @@ Every provider's generation is read before what it protects, so a snapshot is ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import sqlalchemy as sa
 
@@ -54,7 +54,10 @@ def load(tx: sa.Connection, root_ids: Collection[str] | None = None) -> list[Sna
         cards = cards.where(gpus_table.c.host.in_(named))
     trees = trees_of(providers.load(tx, roots))
     host_of = {host.provider_id: host for host in hosts.listed(tx, behind)}
-    records = [r for r in hosts.gpus_listed(tx, cards) if r.provider_id is not None and r.present]
+    rows = tx.execute(cards).all()
+    read = list(hosts.GPUS.readable(rows))
+    shut = {row.provider_id for row in rows} - {r.provider_id for r in read}
+    records = [r for r in read if r.provider_id is not None and r.present]
     layouts = hosts.layouts(tx, records)
     gpus: dict[str, dict[str, GpuSnapshot]] = {}
     for record in records:
@@ -63,8 +66,13 @@ def load(tx: sa.Connection, root_ids: Collection[str] | None = None) -> list[Sna
     snapshots = []
     for tree in trees:
         host = host_of.get(tree.root.id)
-        snapshots.append(Snapshot(tree, host, gpus.get(host.name, {}) if host is not None else {}))
+        snapshots.append(Snapshot(_without(tree, shut) if shut else tree, host, gpus.get(host.name, {}) if host is not None else {}))
     return snapshots
+
+
+def _without(tree: ProviderTree, shut: Set[str]) -> ProviderTree:
+    """The tree with nothing to be had of these: of a GPU whose record is damaged nobody knows what is free."""
+    return ProviderTree(tuple(dataclasses.replace(p, inventories={}, used={}) if p.id in shut else p for p in tree.providers))
 
 
 _HEAD = (providers_table.c.id, providers_table.c.generation, providers_table.c.updated_at)
@@ -92,7 +100,7 @@ def with_usage(tx: sa.Connection, old: Collection[Snapshot]) -> list[Snapshot]:
                 p,
                 generation=heads[p.id][0],
                 updated_at=heads[p.id][1],
-                used=dict.fromkeys(p.inventories, 0) | used.get(p.id, {}),
+                used=dict.fromkeys(p.inventories, 0) | (used.get(p.id, {}) if p.inventories else {}),
             )
             for p in snapshot.tree.providers
             if p.id in heads

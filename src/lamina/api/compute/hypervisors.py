@@ -99,7 +99,7 @@ def _more(request: Request, path: str, found: list[Host], limit: int) -> dict[st
 def _with_servers(tx: sa.Connection, request: Request, host: Host) -> dict[str, Any]:
     if request.version < BY_UUID or not as_bool(request.value("with_servers") or "false", "with_servers"):
         return {}
-    placed = servers.on_host(tx, host.name)
+    placed = servers.readable_on(tx, host.name)
     shown = [{"name": f"lamina-{s.id}", "uuid": s.id} for s in placed]
     return {"servers": shown} if shown or request.version >= SERVERS_ALWAYS else {}
 

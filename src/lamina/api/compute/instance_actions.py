@@ -124,7 +124,7 @@ def _event(request: Request, server: Server, attempts: list[SagaRow], line: Even
         "finish_time": precise_moment(line.finished_at),
         "result": "Error" if failed else "Success",
     }
-    message = line.error["message"] if failed and line.error else None
+    message = line.error["message"] if failed and isinstance(line.error, dict) else None
     if request.context.is_admin:
         shown["traceback"] = message
     if request.version >= HOSTS:

@@ -154,8 +154,7 @@ def _filter(request: Request, name: str) -> sa.ColumnElement[bool] | None:
     if name == "status":
         return _of_statuses(request)
     if name == "flavor":
-        condition: sa.ColumnElement[bool] = servers.c.flavor["id"].as_string() == value
-        return condition
+        return store.given(value)
     if name == "locked" and request.version >= WITH_LOCKED_FILTER:
         return servers.c.locked == as_bool(value, "locked")
     if name in ("ip", "ip6"):

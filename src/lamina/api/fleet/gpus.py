@@ -43,13 +43,13 @@ def update(request: Request) -> Reply:
         except HostError as error:
             log.info("the host's own choice of types follows with its next report", host=name, why=error.message)
     with plane.db.read() as tx:
-        (view,) = _views(tx, [record for record in hosts.gpus_of(tx, name) if record.address == address])
+        (view,) = _views(tx, [hosts.gpu_at(tx, name, address)])
     return Reply(200, {"gpu": view})
 
 
 def _views(tx: sa.Connection, records: list[GpuRecord]) -> list[dict[str, Any]]:
     by_gpu: dict[tuple[str, PciAddress], list[Vgpu]] = {}
-    for vgpu in hosts.select_vgpus(tx):
+    for vgpu in hosts.readable_vgpus(tx):
         by_gpu.setdefault((vgpu.host, vgpu.address), []).append(vgpu)
     return [_view(record, by_gpu.get((record.host, record.address), [])) for record in records]
 

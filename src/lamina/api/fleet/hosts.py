@@ -9,7 +9,7 @@ from lamina.api.routing import Reply, Request
 from lamina.model.driver_advisories import Advisory, driver_of
 from lamina.model.repairs import What
 from lamina.operations import enrolment, reconcile
-from lamina.store import hosts, servers
+from lamina.store import hosts, reading, servers
 
 #: what is wrong with a host that was told things of which the database knows nothing
 BEHIND = (
@@ -59,12 +59,14 @@ def _advisory(advisory: Advisory) -> dict[str, Any]:
 
 
 def index(request: Request) -> Reply:
+    """All hosts but those whose record is damaged; ``damaged`` names every record that was passed over since this process began."""
     with request.plane.db.read() as tx:
         known, gpus, placed = hosts.all_hosts(tx), hosts.gpus_of(tx), servers.count_by_host(tx)
     of_host: dict[str, list[hosts.GpuRecord]] = {}
     for gpu in gpus:
         of_host.setdefault(gpu.host, []).append(gpu)
-    return Reply(200, {"hosts": [_view(request, h, of_host.get(h.name, ()), placed.get(h.name, 0)) for h in known]})
+    views = [_view(request, h, of_host.get(h.name, ()), placed.get(h.name, 0)) for h in known]
+    return Reply(200, {"hosts": views, "damaged": reading.passed_over()})
 
 
 def show(request: Request) -> Reply:

@@ -23,7 +23,7 @@ def _view(row: SagaRow, events: list[EventRow]) -> dict[str, Any]:
         "action": row.action,
         "server_id": row.subject,
         "state": row.state,
-        "error": row.error,
+        "error": _read(row.error, dict),
         "request_id": row.request_id,
         "global_request_id": row.global_request_id,
         "project_id": row.project_id,
@@ -31,9 +31,19 @@ def _view(row: SagaRow, events: list[EventRow]) -> dict[str, Any]:
         "updated_at": row.updated_at,
         "abandoned_reason": row.abandoned_reason,
         "owner": row.owner,
-        "steps": row.steps,
-        "events": [{"step": e.step, "event": e.event, "host": e.host, "error": e.error, "finished_at": e.finished_at} for e in events],
+        "steps": _read(row.steps, list) or [],
+        "events": [_line(event) for event in events],
     }
+
+
+def _line(event: EventRow) -> dict[str, Any]:
+    told = {"step": event.step, "event": event.event, "host": event.host}
+    return told | {"error": _read(event.error, dict), "finished_at": event.finished_at}
+
+
+def _read(value: Any, kind: type) -> Any:
+    """What is shown of a value of an operation that may be damaged."""
+    return value if isinstance(value, kind) else None
 
 
 def index(request: Request) -> Reply:

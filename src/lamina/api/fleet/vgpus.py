@@ -29,7 +29,7 @@ def index(request: Request) -> Reply:
             seen[name] = {v.uuid: v for g in report.gpus for v in g.vgpus}
     # read after the reports, so that what has just been made is not taken for an orphan
     with request.plane.db.read() as tx:
-        records = [v for v in hosts.select_vgpus(tx) if wanted in (None, v.host)]
+        records = [v for v in hosts.readable_vgpus(tx) if wanted in (None, v.host)]
     views: list[dict[str, Any]] = []
     for record in records:
         there = seen.get(record.host)

@@ -26,7 +26,8 @@ def views(tx: sa.Connection, request: Request) -> list[dict[str, Any]]:
         asked.append(ports.c.server_id.in_(request.values("device_id")))
     found = store.select(tx, *asked)
     owners = {s.id: s for s in servers.page(tx, [server_rows.c.id.in_(sa.select(ports.c.server_id).where(*asked))])}
-    return [_view(port, owners[port.server_id], admin=admin) for port in found]
+    # those of a server whose record is damaged are not shown
+    return [_view(port, owners[port.server_id], admin=admin) for port in found if port.server_id in owners]
 
 
 def _view(port: Port, server: Server, *, admin: bool) -> dict[str, Any]:

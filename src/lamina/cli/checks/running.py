@@ -23,6 +23,11 @@ def hosts(known: Sequence[Answer]) -> list[Finding]:
     return [Finding("hosts", Verdict.OK, f"{up} of {len(known)} are up"), *findings] if up else findings
 
 
+def records(damaged: Iterable[str]) -> list[Finding]:
+    """One line for each record that cannot be read."""
+    return [Finding("records", Verdict.PROBLEM, sentence) for sentence in damaged]
+
+
 def versions(known: Iterable[Answer]) -> list[Finding]:
     """What runs the servers, and what makes their vGPUs, on how many hosts each."""
     counted: dict[str, int] = {}
