@@ -21,7 +21,7 @@ from lamina.agent import hypervisor as port
 from lamina.agent.boards import Boards, NoBoards
 from lamina.agent.commands import Command, run
 from lamina.agent.definitions import Definitions
-from lamina.agent.depot import Depot, content_of
+from lamina.agent.depot import Depot, digested
 from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, discover, why
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
@@ -466,7 +466,7 @@ class ComputeService:
         with self._domain_call(call, server_id), self._hypervisor.pack_disk(server_id) as disk:
             if disk is None:
                 return None
-            content = content_of(disk)
+            content = digested(server_id, disk)
             self._at_depot().bring(server_id, disk)
             return content
 
@@ -474,7 +474,7 @@ class ComputeService:
         """Have what is in the depot as the server's disk. Raises `HostError` where it is not what was sent."""
         with self._domain_call(call, server_id), self._hypervisor.place_disk(server_id) as disk:
             self._at_depot().fetch(server_id, disk)
-            if content_of(disk) != content:
+            if digested(server_id, disk) != content:
                 raise HostError(f"The disk of server {server_id} did not arrive as it was sent.")
 
     def expect_domain(self, call: Call, spec: DomainSpec) -> Landing:

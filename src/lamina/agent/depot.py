@@ -53,3 +53,11 @@ def content_of(path: Path) -> DiskContent:
             digest.update(chunk)
             size += len(chunk)
     return DiskContent(digest.hexdigest(), size)
+
+
+def digested(server_id: str, disk: Path) -> DiskContent:
+    """`content_of` a server's disk. Raises `HostError`."""
+    try:
+        return content_of(disk)
+    except OSError as error:
+        raise HostError(f"The disk of server {server_id} cannot be read: {error.strerror}.") from error

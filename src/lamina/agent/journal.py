@@ -100,7 +100,10 @@ def _content(file: _File) -> _Content:
 
 
 class Journal:
-    """Kept by one process; every change is on disk when the call returns, or it has not been made at all."""
+    """Kept by one process; every change is on disk when the call returns, or it has not been made at all.
+
+    What a restart would read is what is true: a change that failed and can't be taken out of the file again holds in memory too.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises `Conflict` for a file that is no journal: starting without it would take all our devices for foreign ones."""
@@ -168,8 +171,23 @@ class Journal:
         try:
             replace_durably(self.path, msgspec.json.encode(content))
         except OSError as error:
+            self._take_back(content)
             raise HostError(f"The journal {self.path} cannot be written: {error.strerror}.") from error
         self._content, self._pending = content, {}
+
+    def _take_back(self, content: _Content) -> None:
+        """The file may have been replaced before its writing failed. It is given the content from before, or memory follows it."""
+        if self._file_has(content):
+            with contextlib.suppress(OSError):  # the file itself tells whether this came to something
+                replace_durably(self.path, msgspec.json.encode(self._content))
+            if self._file_has(content):
+                self._content, self._pending = content, {}
+
+    def _file_has(self, content: _Content) -> bool:
+        """A file that cannot be read counts as not replaced: memory keeps what is known to have been written."""
+        with contextlib.suppress(OSError):
+            return self.path.read_bytes() == msgspec.json.encode(content)
+        return False
 
 
 def replace_durably(path: Path, content: bytes) -> None:

@@ -133,18 +133,14 @@ class Disks:
 
     @contextlib.contextmanager
     def packed(self, server_id: str) -> Iterator[Path | None]:
-        """The disk as one file that needs no other, for as long as the context lasts."""
+        """The disk as one file that needs no other, for as long as the context lasts. Raises `HostError`."""
         path = self.disk(server_id)
         if not path.exists():
             yield None
             return
-        packed = path.with_suffix(".packed")
-        try:
-            packed.unlink(missing_ok=True)
+        with _for_a_while(path.with_suffix(".packed"), server_id) as packed:
             self._qemu_img("convert", "-q", "-f", "qcow2", "-O", "qcow2", str(path), str(packed), patience=_WHOLE_DISK)
             yield packed
-        finally:
-            packed.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def copied(self, server_id: str, copy: Callable[[Path], None]) -> Iterator[Path | None]:
@@ -153,28 +149,17 @@ class Disks:
         if not path.exists():
             yield None
             return
-        copied = path.with_suffix(".copied")
-        try:
-            copied.unlink(missing_ok=True)
+        with _for_a_while(path.with_suffix(".copied"), server_id) as copied:
             copy(copied)
             yield copied
-        finally:
-            copied.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def placed(self, server_id: str) -> Iterator[Path]:
         """Where to write such a file; it becomes the disk when the context ends well."""
-        arriving = self.disk(server_id).with_suffix(".arriving")
-        try:
-            arriving.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            arriving.unlink(missing_ok=True)
+        with _for_a_while(self.disk(server_id).with_suffix(".arriving"), server_id) as arriving:
             yield arriving
             _inspect(arriving, "qcow2", f"The disk of server {server_id}")
             _settle(arriving, self.disk(server_id))
-        except OSError as error:
-            raise HypervisorError(f"The disk of server {server_id} cannot be kept: {error.strerror}.") from error
-        finally:
-            arriving.unlink(missing_ok=True)
 
     def _qemu_img(self, *arguments: str, patience: float = 60.0) -> None:
         limits = ("prlimit", f"--as={_MEMORY}", f"--cpu={_PROCESSOR}")
@@ -227,6 +212,20 @@ class Disks:
                 in_use = path.stem in self._wanted or path.name in standing
                 if not in_use and path.stat().st_mtime < time.time() - KEEP_IMAGES:
                     path.unlink()
+
+
+@contextlib.contextmanager
+def _for_a_while(path: Path, server_id: str) -> Iterator[Path]:
+    """A file beside the server's disk that is not there before and after. Raises `HypervisorError`, also where it cannot be removed."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HypervisorError(f"The disk of server {server_id} cannot be copied or kept: {error.strerror}.") from error
 
 
 def _digest(said: str) -> str:
