@@ -24,7 +24,7 @@ from lamina.model import ids
 from lamina.model.errors import CorruptRecord
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import Nic, PowerState
+from lamina.model.hosts import HostReport, Nic, PowerState
 from lamina.model.networks import Port
 from lamina.model.servers import Server, VmState
 from lamina.model.settings import Settings
@@ -210,9 +210,10 @@ class World:
             trees = providers.load_trees(tx)
             kept = {image.id: image for image in images.page(tx, limit=10_000)}
             held = ports.of_servers(tx, tx.scalars(sa.select(port_rows.c.server_id)).all())
-        self._check_devices(recorded)
+        reports = {name: self.plane.hosts.of(name).report() for name in self.plane.hosts.names()}
+        self._check_devices(reports, recorded)
         self._check_payment(recorded, paid, owners, alive, pending | left)
-        self._check_domains(recorded, alive, pending | left)
+        self._check_domains(reports, recorded, alive, pending | left)
         self._check_disks(alive, pending, left)
         self._check_interfaces(held, alive)
         self._check_images(kept, alive)
@@ -221,9 +222,8 @@ class World:
                 for name, inventory in provider.inventories.items():
                     assert provider.used.get(name, 0) <= inventory.capacity, f"{provider.name} gives more {name} than it has"
 
-    def _check_devices(self, recorded: list[hosts.Vgpu]) -> None:
-        for name in self.plane.hosts.names():
-            report = self.plane.hosts.of(name).report()
+    def _check_devices(self, reports: dict[str, HostReport], recorded: list[hosts.Vgpu]) -> None:
+        for name, report in reports.items():
             there = {v.uuid: (v.type, v.gpu, v.parent, v.placement) for g in report.gpus for v in g.vgpus if v.ours}
             wanted = {v.uuid: (v.type, v.address, v.parent, v.placement) for v in recorded if v.host == name}
             assert there == wanted, f"{name}: devices and records differ"
@@ -250,10 +250,12 @@ class World:
         placed = {s.id for s in alive.values() if s.host is not None}
         assert owners == placed | pending.keys(), "a consumer without its server or migration, or the reverse"
 
-    def _check_domains(self, recorded: list[hosts.Vgpu], alive: dict[str, Server], pending: dict[str, Any]) -> None:
+    def _check_domains(
+        self, reports: dict[str, HostReport], recorded: list[hosts.Vgpu], alive: dict[str, Server], pending: dict[str, Any]
+    ) -> None:
         sources = {m.server_id: m for m in pending.values() if m.status == "finished"}
-        for name in self.plane.hosts.names():
-            domains = {d.server_id: d for d in self.plane.hosts.of(name).report().domains if d.server_id}
+        for name, report in reports.items():
+            domains = {d.server_id: d for d in report.domains if d.server_id}
             wanted = {s.id for s in alive.values() if s.host == name}
             wanted |= {m.server_id for m in pending.values() if m.source_host == name}
             assert set(domains) == wanted, f"{name}: domains and servers differ"
