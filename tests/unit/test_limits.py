@@ -135,3 +135,16 @@ def test_a_group_bound_to_a_type_asks_for_that_type() -> None:
 def test_what_is_taken_is_summed_over_providers_and_types() -> None:
     taken = limits.taken_by({"a": {"VCPU": 2}, "b": {"VGPU": 1}, "c": {"VGPU": 2}}, ["NVIDIA A40-8Q", "nvidia a40 8q", "B"])
     assert taken == {"class:VCPU": 2, "class:VGPU": 3, limits.type_key("NVIDIA A40-8Q"): 2, limits.type_key("B"): 1}
+
+
+@pytest.mark.weakness(190)
+def test_the_bounds_of_a_limit_and_of_a_types_name() -> None:
+    for text in ("-1", "0", "9", "0000000001", "2147483647"):
+        assert limits.parse_amount(text, "x") == limits.parse_amount(int(text), "x") == int(text)
+    for wrong in ("-2", "00000000001", "2147483648", -2, 2147483648):
+        with pytest.raises(BadRequest, match="is not a whole number from -1"):
+            limits.parse_amount(wrong, "x")
+    longest = "vgpu_type:" + "x" * 245
+    assert limits.parse_resource(longest).name == longest
+    with pytest.raises(BadRequest, match="names no vGPU type"):
+        limits.parse_resource(longest + "x")

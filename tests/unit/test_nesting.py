@@ -29,6 +29,7 @@ def test_it_is_as_deep_as_its_lists_and_objects_whatever_its_strings_say(value: 
 def test_what_is_no_json_is_looked_at_too() -> None:
     assert decoding.is_deep(b"[" * 1_000_000)
     assert decoding.is_deep(b'{"a":' * 33)
+    assert not decoding.is_deep(b'{"a":' * 32)
     assert not decoding.is_deep(b"[]," * 100_000)
     assert not decoding.is_deep(b'["' + b"[" * 100_000 + b'"]')
     assert not decoding.is_deep(b'["\\"' + b"[" * 100_000 + b'"]')

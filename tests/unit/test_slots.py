@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 
@@ -112,6 +113,25 @@ def test_starts_are_the_drivers(key: str) -> None:
     gpu = card(key, Partitioning.MIXED_SIZE)
     found = {t.framebuffer_mb // 1024: partitioners.placements(gpu, Layout(), t) for t in gpu.enabled}
     assert found == STARTS[key]
+
+
+def test_a_card_has_a_slot_for_each_whole_gibibyte_and_a_begun_one_is_taken_whole() -> None:
+    gpu = dataclasses.replace(card("nvidia-a40", Partitioning.MIXED_SIZE), framebuffer_mb=48 * 1024 + 1023)
+    assert partitioners.slots(gpu) == 48
+    for framebuffer, size in ((512, 1), (1024, 1), (1025, 2), (24 * 1024, 24)):
+        assert mixed_size.shape(gpu, VgpuType("1", "1", framebuffer, 1)).size == size
+    assert mixed_size.shape(gpu, VgpuType("1", "NVIDIA A100-1-5C", 5120, 1)).starts == ()
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_just_fits_has_one_place_and_what_does_not_has_none(generation: str) -> None:
+    for size in (1, 2, 3):
+        assert mixed_size.starts(generation, size, size) == (0,)
+        assert mixed_size.starts(generation, size - 1, size) == ()
+
+
+def test_of_the_smallest_one_place_in_sixteen_is_left_out_all_along_the_card() -> None:
+    assert mixed_size.starts("ampere", 32, 1) == tuple(slot for slot in range(32) if slot not in (8, 24))
 
 
 @pytest.mark.parametrize("key", ["nvidia-a100-40gb", "nvidia-a100-80gb", "nvidia-h100-pcie"])
