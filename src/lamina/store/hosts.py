@@ -131,6 +131,12 @@ def find_host(tx: sa.Connection, name: str, *, lock: bool = False) -> Host | Non
     return HOSTS.one(row) if row else None
 
 
+def host_of_id(tx: sa.Connection, host_id: str) -> Host | None:
+    """By the id of the hypervisor, or by that of its service. Raises `CorruptRecord`."""
+    row = tx.execute(sa.select(hosts).where((hosts.c.id == host_id) | (hosts.c.service_id == host_id))).one_or_none()
+    return HOSTS.one(row) if row is not None else None
+
+
 def insert_host(tx: sa.Connection, host: Host) -> None:
     tx.execute(sa.insert(hosts).values(**dataclasses.asdict(host)))
     tree_changes.note(tx, [host.provider_id], What.SHAPE)

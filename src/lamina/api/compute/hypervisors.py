@@ -125,8 +125,11 @@ def _find(tx: sa.Connection, request: Request) -> Host:
     wanted = request.path["hypervisor"]
     if request.version >= BY_UUID:
         wanted = ids.parse_uuid(wanted, "hypervisor_id")
-    for host in hosts.all_hosts(tx):
-        if wanted == (host.id if request.version >= BY_UUID else str(number_of(host.id))):
+        found = hosts.host_of_id(tx, wanted)
+        if found is not None and found.id == wanted:
+            return found
+    for host in hosts.all_hosts(tx) if request.version < BY_UUID else ():
+        if wanted == str(number_of(host.id)):
             return host
     raise NotFound(f"Hypervisor with ID '{wanted[:80]}' could not be found.")
 

@@ -90,8 +90,8 @@ def update(request: Request) -> Reply:
     if body.status is None and body.forced_down is None:
         raise BadRequest("Either 'status' or 'forced_down' is needed.")
     with request.plane.db.write() as tx:
-        host = next((h for h in hosts.all_hosts(tx) if h.service_id == service_id), None)
-        if host is None:
+        host = hosts.host_of_id(tx, service_id)
+        if host is None or host.service_id != service_id:
             raise NotFound(f"Service {service_id} could not be found.")
         shown = _changed(tx, request, host, body.status, body.disabled_reason, body.forced_down)
     return Reply(200, {"service": shown})

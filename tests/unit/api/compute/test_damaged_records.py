@@ -50,6 +50,8 @@ def test_servers_of_a_flavor_where_one_has_none_that_can_be_read(world: World, c
 def test_a_host(world: World, call: Call) -> None:
     name, *others = sorted(world.hosts)
     with world.plane.db.write() as tx:
+        (host_id,) = tx.scalars(sa.select(hosts.c.id).where(hosts.c.name == name))
         tx.execute(sa.update(hosts).where(hosts.c.name == name).values(networks=SECRET))
     assert {one["host"] for one in call("GET", "/os-services?binary=nova-compute", user="admin").json()["services"]} == set(others)
     assert [one["hypervisor_hostname"] for one in call("GET", "/os-hypervisors", user="admin").json()["hypervisors"]] == others
+    assert call("GET", f"/os-hypervisors/{host_id}", user="admin").status_code == 500
