@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -22,6 +23,10 @@ structlog.configure(
     processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, structlog.processors.LogfmtRenderer()],
     logger_factory=structlog.PrintLoggerFactory(),
 )
+
+# what a machine has to do beside the tests decides nothing
+hypothesis.settings.register_profile("lamina", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("lamina")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -123,16 +123,18 @@ def plan(view: View) -> Plan:
 def starts_owed(view: View) -> frozenset[str]:
     """Servers that ran when the host went down and that nothing has brought up since.
 
-    They are remembered from report to report, for at the first one after the boot an operation may hold a server.
+    They are remembered from report to report, for at the first one after the boot an operation may hold a server, or be on its
+    way back here with it.
     """
     owed = {server_id for what, server_id in view.sightings if what == REBOOTED}
     if view.before is not None and view.before.boot_id != view.report.boot_id:
         owed |= view.servers.keys()
-    domains = {d.server_id: d for d in view.report.domains if d.server_id is not None}
+    domains, moving = {d.server_id: d for d in view.report.domains if d.server_id is not None}, set(view.moving.values())
     found = set()
     for server_id in owed & view.servers.keys():
         server, domain = view.servers[server_id], domains.get(server_id)
-        ran = server.host == view.report.host and server.power_state in _ON and server.vm_state not in (VmState.ERROR, VmState.DELETED)
+        here = server.host == view.report.host or server_id in moving
+        ran = here and server.power_state in _ON and server.vm_state not in (VmState.ERROR, VmState.DELETED)
         if ran and (domain is None or domain.power_state not in _ON):
             found.add(server_id)
     return frozenset(found)
@@ -152,7 +154,7 @@ def lacking(view: View, owed: Set[str]) -> list[Lack]:
     for server in view.servers.values():
         if server.host == report.host and server.id not in domains:
             lacks.setdefault(server.id, "its domain is missing")
-        elif server.id in owed:
+        elif server.host == report.host and server.id in owed:
             lacks.setdefault(server.id, "its domain is not running")
     found = []
     for server_id, why in sorted(lacks.items()):

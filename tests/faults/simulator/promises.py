@@ -95,8 +95,16 @@ def inventories_are_true(scene: Scene) -> None:
                 assert (there.total if there else 0) == (wanted.total if wanted else 0), f"the inventory of {record.address} is not true"
 
 
+_TURNED_BACK = "SELECT DISTINCT subject FROM sagas WHERE state IN ('undone', 'abandoned')"
+
+
 def nothing_had_to_be_mended(scene: Scene) -> None:
-    """What looks at hosts have removed or told anew was others' doing: an operation leaves nothing to them."""
+    """What looks at hosts have removed or told anew was others' doing: an operation leaves nothing to them.
+
+    But one whose host refused, its way back too, may not know what its server's domain does now, nor what a call that came late has
+    still brought to the depot: a look tells the one and removes the other.
+    """
+    turned_back = {subject for (subject,) in scene.stage.ask(_TURNED_BACK)}
     for what, server_id, why in scene.stage.ask("SELECT what, server_id, why FROM repairs"):
         match what:
             case What.RESTORE | What.EVACUATED:
@@ -104,7 +112,9 @@ def nothing_had_to_be_mended(scene: Scene) -> None:
             case What.ORPHAN_DOMAIN:
                 foreseen = server_id in scene.left_over
             case What.POWER_STATE:
-                foreseen = server_id in scene.shut_down
+                foreseen = server_id in scene.shut_down | turned_back
+            case What.ORPHAN_DISK:
+                foreseen = server_id in turned_back
             case _:
                 foreseen = False
         assert foreseen, f"{what} of {server_id} had to be mended: {why}"
