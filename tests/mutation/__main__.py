@@ -46,7 +46,6 @@ MODULES = {
     "lamina.model.requests": ("tests/unit/test_requests.py", *_PARSING),
     "lamina.model.flavors": ("tests/unit/test_flavors.py",),
     "lamina.model.resources": ("tests/unit/test_resources.py",),
-    "lamina.model.queueing": ("tests/unit/test_queueing.py", *_PARSING),
     "lamina.model.decoding": (_OF_DECODING, "tests/unit/test_nesting.py", "tests/unit/test_flavors.py"),
     "lamina.model.limits": ("tests/unit/test_limits.py",),
     "lamina.model.rates": ("tests/unit/test_rates.py",),

@@ -320,6 +320,7 @@ def test_expressions_are_held_against_the_whole_text() -> None:
 #: modules that look for something within a text that others have written
 SEARCHING = {
     "agent/frameworks/mdev.py": "figures within a driver's description",
+    "store/reading.py": "the column that a decoder's error names",
     "api/compute/answers.py": "an escaped NUL anywhere in a body",
     "api/placement/schema_words.py": "parts of a message of the library that checks bodies",
     "api/openapi.py": "words of our own sources, for a document",

@@ -345,7 +345,7 @@ def test_modes_that_bar_enabled_types(mig: bool | None, types: tuple[str, ...], 
 
 def test_the_kernel_tells_driver_and_version(tmp_path: Path) -> None:
     (first, _) = switched_on("vfio", tmp_path).compute.report().gpus
-    assert (first.gpu.driver, first.gpu.driver_version) == ("nvidia", "550.90.05")
+    assert (first.gpu.driver, first.gpu.driver_version) == ("nvidia", "595.91.04")
 
 
 def test_mdev_without_definitions_keeps_nothing(tmp_path: Path) -> None:

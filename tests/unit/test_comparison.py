@@ -116,11 +116,11 @@ def test_a_server_that_was_busy_at_the_first_report_after_a_reboot_is_started_at
 
 
 def test_a_server_on_its_way_back_to_a_host_that_rebooted_is_started_once_it_is_there() -> None:
-    off, way = report(power=PowerState.SHUTDOWN), {"moving": {"migration": "s"}}
-    first = plan(view(off, ELSEWHERE, before=recorded("the boot before"), busy={"s"}, **way))
-    assert (first.lacks, first.sightings) == ((), {("rebooted", "s")})
+    off, moving = report(power=PowerState.SHUTDOWN), {"migration": "s"}
+    first = plan(view(off, ELSEWHERE, before=recorded("the boot before"), busy={"s"}, moving=moving))
+    assert (first.lacks, first.sightings) == ((), frozenset({("rebooted", "s")}))
     seen = dict.fromkeys(first.sightings, 50.0)
-    assert plan(view(off, ELSEWHERE, sightings=seen, **way)).lacks == (), "it waits for a word, and runs on the other host"
+    assert plan(view(off, ELSEWHERE, sightings=seen, moving=moving)).lacks == (), "it waits for a word, and runs on the other host"
     assert [lack.why for lack in plan(view(off, ACTIVE, sightings=seen)).lacks] == ["its domain is not running"]
     assert plan(view(off, ELSEWHERE, sightings=seen)).sightings == {("orphan-domain", "s")}, "it went the other way"
 
