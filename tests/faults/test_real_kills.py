@@ -24,7 +24,7 @@ SINGLES = len(FRAMEWORKS) * sum(len(points(story)) for story in CHOSEN.values())
         pytest.param(
             ("--database", "sqlite", "--singles"), SINGLES, id="sqlite"
         ),
-        pytest.param(("--database", "postgresql", "--every", "40"), 20, id="postgresql"),
+        pytest.param(("--database", "postgresql", "--every", "40"), 12, id="postgresql"),
     ],
 )
 @pytest.mark.weakness(459)

@@ -69,8 +69,8 @@ def test_a_fleet_file_that_is_not_there_or_no_yaml(tmp_path: Path) -> None:
     assert "not YAML" in refused(up("--fleet", str(tmp_path / "bad.yaml")))
 
 
-def test_no_fleet() -> None:
-    assert "--fleet" in refused(up())
+def test_no_fleet(tmp_path: Path) -> None:
+    assert "--fleet" in refused(up("--state", str(tmp_path / "s")))
 
 
 @pytest.mark.parametrize("listen", ["8774", "127.0.0.1:99999", "127.0.0.1:http", ":1", "not a host:80"])
