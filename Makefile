@@ -3,6 +3,7 @@
 #   LISTEN=H:P      where `up` listens (127.0.0.1:8774)
 #   FLEET=FILE      simulated hosts of `up` (demo)
 #   SEEDS=N         how many schedules `faults` and `soak` go through (10000, 1000000), from seed FROM=N on (0)
+#   EVERY=N         which of the real kills of `faults` are carried out: each N-th (1)
 #   PYTHON=python3  what the virtual environment is made with
 
 PYTHON ?= python3
@@ -127,7 +128,7 @@ FROM ?= 0
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.simulator --from $(FROM) --seeds $${SEEDS:-10000}
 	$(BIN)/python -m tests.faults.variants
-	$(BIN)/python -m tests.faults.kills
+	$(BIN)/python -m tests.faults.kills --every $${EVERY:-1}
 
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m tests.pillars.fuzz --runs $${RUNS:-100000}
