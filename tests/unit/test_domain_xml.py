@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.agent.hypervisor import Device
-from lamina.agent.hypervisors.domain_xml import Frame, definition, read
+from lamina.agent.hypervisors.domain_xml import SPARE_PORTS, Frame, definition, read
 from lamina.model import ids
 from lamina.model.errors import HypervisorError
 from lamina.model.gpus import Framework
@@ -39,6 +39,12 @@ def test_what_is_asked_for_is_there() -> None:
     address = {"domain": "0x0", "bus": "0x26", "slot": "0x2", "function": "0x3"}
     assert vf.find("source/address").attrib == address  # type: ignore[union-attr]
     assert [a.get("name") for a in domain.findall("devices/hostdev/alias")] == ["ua-vgpu-0", "ua-vgpu-1"]
+
+
+def test_the_root_of_pci_comes_before_the_ports_that_are_kept_free() -> None:
+    """libvirt numbers controllers as they come, and refuses another model than the root's for number 0."""
+    models = [controller.get("model") for controller in tree().findall("devices/controller[@type='pci']")]
+    assert models == ["pcie-root", *["pcie-root-port"] * SPARE_PORTS]
 
 
 def test_it_is_known_again() -> None:

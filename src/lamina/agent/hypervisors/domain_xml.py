@@ -214,6 +214,8 @@ def _take(element: Element, other: Element, name: str) -> None:
 
 def _devices(parent: Element, spec: DomainSpec, devices: Sequence[Device], frame: Frame) -> None:
     ET.SubElement(parent, "controller", type="usb", model="none")
+    # libvirt numbers them as they come, and number 0 must be the root
+    ET.SubElement(parent, "controller", type="pci", model="pcie-root")
     for _ in range(SPARE_PORTS):
         ET.SubElement(parent, "controller", type="pci", model="pcie-root-port")
     disks = [path for path in (frame.rescue_disk, frame.disk) if path is not None]
