@@ -324,11 +324,12 @@ class LibvirtHypervisor:
         if power is PowerState.SUSPENDED:
             raise HypervisorError(f"The domain {spec.name} is suspended, and keeps the devices that it has.")
         if not power.is_off:
+            for handle in wanted.keys() - self._attached(domain).keys():  # before anything is taken away
+                self._must_exist(spec.name, wanted[handle].uuid, handle)
             self._detach(domain, keep=wanted.keys())
             there = self._attached(domain)
             free = (number for number in itertools.count() if f"ua-vgpu-{number}" not in "".join(there.values()))
             for handle in wanted.keys() - there.keys():
-                self._must_exist(spec.name, wanted[handle].uuid, handle)
                 self._attach(domain, domain_xml.hostdev(wanted[handle], next(free)), wanted[handle])
         # in force with its next start
         return self._report(self._define(domain_xml.definition(spec, devices, self._frame(spec, devices))))
