@@ -6,14 +6,12 @@ there are as many as were let in, and what they bring is Lamina's own work.
 
 from __future__ import annotations
 
-import collections
 import ipaddress
 import threading
 
 from lamina.api.routing import Context
-from lamina.model import rates
 from lamina.model.errors import TooManyRequests
-from lamina.model.rates import SECOND, Bucket, Rate
+from lamina.model.rates import SECOND, Buckets, Rate
 
 #: tokens that a request costs
 READ, WRITE = 1, 5
@@ -28,41 +26,31 @@ class RateLimits:
 
     def __init__(self, rate: Rate | None) -> None:
         """`rate` is that of each, in reads; None counts nothing."""
-        self._rate = rate
         self._lock = threading.Lock()
-        self._known: collections.OrderedDict[str, Bucket] = collections.OrderedDict()
-        self._addresses: collections.OrderedDict[str, Bucket] = collections.OrderedDict()
+        self._known = Buckets(rate, MOST_KEPT) if rate is not None else None
+        self._addresses = Buckets(rate, MOST_KEPT) if rate is not None else None
 
     def count(self, context: Context, address: str, method: str, now: float) -> None:
         """Count a request of this method; `now` is in seconds. Raises `TooManyRequests`."""
-        if self._rate is None or context.host:
+        if self._known is None or self._addresses is None or context.host:
             return
         if context.user_id:
-            wait = self._taken(self._known, self._rate, context.project_id or context.user_id, method, now)
+            buckets, key = self._known, context.project_id or context.user_id
             who = "This project" if context.project_id else "This user"
         else:
-            wait = self._taken(self._addresses, self._rate, network_of(address), method, now)
+            buckets, key = self._addresses, network_of(address)
             who = "This address"
+        with self._lock:
+            wait = float(buckets.take(key, READ if method in ("GET", "HEAD", "OPTIONS") else WRITE, int(now * SECOND)))
         if wait:
             raise TooManyRequests(
-                f"{who} asks more often than it may, {self._rate.per_second} reads a second in the long run; a call that changes "
+                f"{who} asks more often than it may, {buckets.rate.per_second} reads a second in the long run; a call that changes "
                 f"something counts as {WRITE}. Ask again in {wait:.1f} seconds.",
                 wait,
                 project=context.project_id,
                 user=context.user_id,
                 address=address,
             )
-
-    def _taken(self, kept: collections.OrderedDict[str, Bucket], rate: Rate, key: str, method: str, now: float) -> float:
-        """The seconds to wait, 0 where the request may pass."""
-        moment, cost = int(now * SECOND), READ if method in ("GET", "HEAD", "OPTIONS") else WRITE
-        with self._lock:
-            before = kept.get(key) or rates.new(rate, moment)
-            kept[key], wait = rates.take(before, rate, cost, moment)
-            kept.move_to_end(key)
-            if len(kept) > MOST_KEPT:
-                kept.popitem(last=False)  # who has not asked for the longest time, whose bucket is the fullest
-        return float(wait)
 
 
 def network_of(address: str) -> str:

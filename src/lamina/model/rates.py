@@ -6,6 +6,7 @@ there are nanoseconds in a second. So a rate of N tokens a second is N drops a n
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from fractions import Fraction
 
@@ -56,3 +57,30 @@ def take(bucket: Bucket, rate: Rate, cost: int, now: int) -> tuple[Bucket, Fract
         return dataclasses.replace(filled, drops=filled.drops - needed), Fraction(0)
     # a bucket whose moment is ahead of the clock begins to fill then
     return filled, Fraction(needed - filled.drops, rate.per_second * SECOND) + Fraction(filled.at - now, SECOND)
+
+
+class Buckets:
+    """One bucket for each of many, by key; a full one for who has none. Not safe for threads."""
+
+    def __init__(self, rate: Rate, most: int) -> None:
+        """Of more than `most`, the one is forgotten that was not taken from for the longest time, which is the fullest."""
+        self.rate, self._most = rate, most
+        self._of: collections.OrderedDict[str, Bucket] = collections.OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def wait(self, key: str, cost: int, now: int) -> Fraction:
+        """The seconds after which so many tokens could be taken, which are not: 0 where they could be now."""
+        return self._after(key, cost, now)[1]
+
+    def take(self, key: str, cost: int, now: int) -> Fraction:
+        """The seconds to wait, and nothing is taken; 0 where it is."""
+        self._of[key], wait = self._after(key, cost, now)
+        self._of.move_to_end(key)
+        if len(self._of) > self._most:
+            self._of.popitem(last=False)
+        return wait
+
+    def _after(self, key: str, cost: int, now: int) -> tuple[Bucket, Fraction]:
+        return take(self._of.get(key) or new(self.rate, now), self.rate, cost, now)

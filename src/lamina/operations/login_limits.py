@@ -6,14 +6,12 @@ his own, by whatever address (`lamina.store.login_failures`).
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import threading
 from collections.abc import Iterator
 
-from lamina.model import rates
 from lamina.model.errors import TooManyRequests
-from lamina.model.rates import SECOND, Bucket, Rate
+from lamina.model.rates import SECOND, Buckets, Rate
 
 #: addresses remembered at most
 MOST_KEPT = 10_000
@@ -25,11 +23,10 @@ class LoginLimits:
     def __init__(self, *, failures: int | None, window: int, at_once: int) -> None:
         """So many `failures` of one address in a `window` of seconds (None: as many as like), and so many logins in line `at_once`."""
         # a bucket of the window's seconds, of which a failure takes its share
-        self._rate = Rate(per_second=1, burst=window)
+        self._failed = Buckets(Rate(per_second=1, burst=window), MOST_KEPT)
         self._cost = max(1, window // failures) if failures is not None else 0
         self._places = threading.BoundedSemaphore(at_once)
         self._lock = threading.Lock()
-        self._failed: collections.OrderedDict[str, Bucket] = collections.OrderedDict()
 
     @contextlib.contextmanager
     def turn(self, address: str, now: float) -> Iterator[None]:
@@ -38,9 +35,8 @@ class LoginLimits:
         Raises `TooManyRequests` where there is none, or where too many of this address have failed. As many as are in line may
         fail beyond what an address may.
         """
-        moment = int(now * SECOND)
         with self._lock:
-            _, wait = rates.take(self._bucket(address, moment), self._rate, self._cost, moment)
+            wait = self._failed.wait(address, self._cost, int(now * SECOND))
         if wait:
             sentence = f"Too many logins from this address have failed. Ask again in {float(wait):.1f} seconds."
             raise TooManyRequests(sentence, float(wait), address=address)
@@ -53,12 +49,5 @@ class LoginLimits:
 
     def failed(self, address: str, now: float) -> None:
         """Count a login that was refused."""
-        moment = int(now * SECOND)
         with self._lock:
-            self._failed[address], _ = rates.take(self._bucket(address, moment), self._rate, self._cost, moment)
-            self._failed.move_to_end(address)
-            if len(self._failed) > MOST_KEPT:
-                self._failed.popitem(last=False)  # whose last failure is the longest ago
-
-    def _bucket(self, address: str, moment: int) -> Bucket:
-        return self._failed.get(address) or rates.new(self._rate, moment)
+            self._failed.take(address, self._cost, int(now * SECOND))

@@ -116,6 +116,7 @@ def test_a_flood_of_addresses_is_bounded_and_forgets_no_project(monkeypatch: pyt
     limits.count(project, "127.0.0.1", "GET", NOW)
     for number in range(100):
         limits.count(Context("r"), f"192.0.2.{number}", "GET", NOW)
+    assert limits._addresses is not None
     assert len(limits._addresses) == 10
     with pytest.raises(TooManyRequests):
         limits.count(project, "127.0.0.1", "GET", NOW)
