@@ -148,7 +148,7 @@ class Cloud:
             bootstrap(tx, PASSWORD, PASSWORD, now)
             roles = {role.name: role.id for role in store_roles.list_roles(tx)}
             for side in SIDES:
-                project = identity.Project(identity.new_id(), f"secret-of-{side}", "", True)
+                project = identity.Project(ids.new_identity_id(), f"secret-of-{side}", "", True)
                 identity.add_project(tx, project)
                 self.things[side]["project"] = project.id
             admin, _ = identity.password_of(tx, name="admin")
@@ -156,7 +156,7 @@ class Cloud:
             assert admin.default_project_id is not None
             people = {"admin": admin}
             for name, (role, side) in USERS.items():
-                made = identity.User(identity.new_id(), f"{name}-secret-of-{side}", "", None, True, self.things[side]["project"])
+                made = identity.User(ids.new_identity_id(), f"{name}-secret-of-{side}", "", None, True, self.things[side]["project"])
                 identity.add_user(tx, made, hashed)
                 role_assignments.assign(tx, made.id, roles[role], self.things[side]["project"])
                 people[name] = made
@@ -171,7 +171,7 @@ class Cloud:
         key = Keypair(person.id, f"key-of-{name}-secret-of-{side}", "ssh", "ab:cd", public_key(f"{name}-secret-of-{side}"), now)
         keypairs.add(tx, key)
         credential = application_credentials.Credential(
-            identity.new_id(), person.id, project_id, f"secret-of-{side}", None, False, None, now, {roles[role]: role}
+            ids.new_identity_id(), person.id, project_id, f"secret-of-{side}", None, False, None, now, {roles[role]: role}
         )
         application_credentials.add(tx, credential, "no hash")
         self.users[name] = {"user": person.id, "keypair": key.name, "credential": credential.id, "own project": project_id}
@@ -190,7 +190,7 @@ class Cloud:
             flavors.add_access(tx, private.id, project_id)
             flavors.set_extra_specs(tx, private.id, {"a": mark})
             groups.add(tx, group)
-            things["limit"] = limits.new_id()
+            things["limit"] = ids.new_identity_id()
             limits.add(tx, limits.Limit(things["limit"], project_id, None, parse_resource("servers"), 1000, mark))
         caller = Caller(user_id=user, project_id=project_id, request_id=things["request"])
         wanted = {"metadata": {"a": mark}, "tags": ("a", mark), "networks": ("public",), "group_id": group.id}
@@ -258,15 +258,15 @@ class Cloud:
         with self.plane.db.write() as tx:
             host = next(h for h in hosts.all_hosts(tx) if h.name == "host1")
             aggregate = aggregates.add(tx, "racks", None, now)
-            spare = domains.Domain(identity.new_id(), "spare", "", False)
+            spare = domains.Domain(ids.new_identity_id(), "spare", "", False)
             domains.add_domain(tx, spare)
-            custom = store_roles.Role(identity.new_id(), "custom", "")
+            custom = store_roles.Role(ids.new_identity_id(), "custom", "")
             store_roles.add_role(tx, custom)
-            people = user_groups.Group(identity.new_id(), "people", "", domains.DOMAIN_ID)
+            people = user_groups.Group(ids.new_identity_id(), "people", "", domains.DOMAIN_ID)
             user_groups.add_group(tx, people)
             operation = tx.exec_driver_sql("SELECT id FROM sagas ORDER BY seq").scalars().first()
             role = next(r for r in store_roles.list_roles(tx) if r.name == "reader")
-            registered = limits.RegisteredLimit(limits.new_id(), parse_resource("servers"), 1000)
+            registered = limits.RegisteredLimit(ids.new_identity_id(), parse_resource("servers"), 1000)
             limits.register(tx, registered)
         token, text = enrolment.new_token(self.plane, None, 3600)
         self.common |= {

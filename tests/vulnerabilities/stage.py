@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from lamina.api.application import application
 from lamina.api.rooms import ROOMS
 from lamina.api.routing import Room, Route
+from lamina.model import ids
 from lamina.model.flavors import Flavor
 from lamina.operations.kinds import KINDS as ALL_KINDS
 from lamina.store import flavors, identity, images, passwords, role_assignments, roles, tokens
@@ -86,12 +87,12 @@ class Cloud:
         """A new user with one role (made, if there is none) in a new project of the same name, or in the one named; the project's id."""
         with self.world.plane.db.write() as tx:
             if project is None:
-                identity.add_project(tx, identity.Project(identity.new_id(), name, "", True))
+                identity.add_project(tx, identity.Project(ids.new_identity_id(), name, "", True))
             (where,) = identity.list_projects(tx, name=project or name)
             if not roles.list_roles(tx, name=role):
-                roles.add_role(tx, roles.Role(identity.new_id(), role, ""))
+                roles.add_role(tx, roles.Role(ids.new_identity_id(), role, ""))
             (known,) = roles.list_roles(tx, name=role)
-            user = identity.User(identity.new_id(), name, "", None, True, where.id)
+            user = identity.User(ids.new_identity_id(), name, "", None, True, where.id)
             identity.add_user(tx, user, None)
             role_assignments.assign(tx, user.id, known.id, where.id)
         return where.id

@@ -87,6 +87,11 @@ def new_uuid() -> str:
     return str(uuid.uuid4())
 
 
+def new_identity_id() -> str:
+    """An id in Keystone's form: a uuid without dashes."""
+    return uuid.uuid4().hex
+
+
 def new_request_id() -> str:
     """A request id in OpenStack's form, ``req-<uuid>``."""
     return f"req-{uuid.uuid4()}"

@@ -6,8 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lamina.model import ids
 from lamina.store import passwords
-from lamina.store.identity import derived_id, new_id
+from lamina.store.identity import derived_id
 from lamina.store.role_assignments import SYSTEM, assign
 from lamina.store.roles import BOOTSTRAP_ROLES
 from lamina.store.tables.identity import projects, roles, tokens, users
@@ -21,10 +22,10 @@ def bootstrap(tx: sa.Connection, admin_password: str, demo_password: str, now: f
     tx.execute(sa.delete(tokens).where(tokens.c.expires_at <= now))
     held = {name: _ensure(tx, roles, name, id=derived_id("role", name)) for name in BOOTSTRAP_ROLES}
     for name, password, role in (("admin", admin_password, "admin"), ("demo", demo_password, "member")):
-        project_id = _ensure(tx, projects, name, id=new_id(), description=f"The project {name}, made at the first start.")
+        project_id = _ensure(tx, projects, name, id=ids.new_identity_id(), description=f"The project {name}, made at the first start.")
         known = tx.scalar(sa.select(users.c.id).where(users.c.name == name))
         if known is None:
-            known = new_id()
+            known = ids.new_identity_id()
             tx.execute(
                 sa.insert(users).values(id=known, name=name, password_hash=passwords.hashed(password), default_project_id=project_id)
             )

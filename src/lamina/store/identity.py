@@ -46,11 +46,6 @@ PROJECT_COLUMNS = tuple(
 USER_COLUMNS = tuple(shown(users).label("name") if field.name == "name" else users.c[field.name] for field in dataclasses.fields(User))
 
 
-def new_id() -> str:
-    """An id in Keystone's form: a uuid without dashes."""
-    return uuid.uuid4().hex
-
-
 def derived_id(*parts: str) -> str:
     """An id in Keystone's form that is the same whenever it is asked for, for what is not kept in a table."""
     return uuid.uuid5(ids.LAMINA_NAMESPACE, "/".join(parts)).hex

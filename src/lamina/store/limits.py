@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
+from lamina.model import ids
 from lamina.model.errors import AlreadyExists, NotFound
 from lamina.model.limits import Resource
 from lamina.store.tables.identity import projects, users
@@ -37,11 +37,6 @@ class Limit:
     amount: int
     description: str | None = None
     region_id: str | None = None
-
-
-def new_id() -> str:
-    """An id in Keystone's form: a uuid without dashes."""
-    return uuid.uuid4().hex
 
 
 def _registered(row: sa.Row[Any]) -> RegisteredLimit:
@@ -135,7 +130,7 @@ def set_default(tx: sa.Connection, resource: Resource, amount: int) -> None:
     """Register a limit, or change the one that the resource has."""
     same = registered_limits.c.resource == resource.key
     if not tx.execute(sa.update(registered_limits).where(same).values(amount=amount)).rowcount:
-        register(tx, RegisteredLimit(new_id(), resource, amount))
+        register(tx, RegisteredLimit(ids.new_identity_id(), resource, amount))
 
 
 # ---------------------------------------------------------------------------------------------------- limits of projects
@@ -185,7 +180,7 @@ def set_limits(tx: sa.Connection, project_id: str, user_id: str | None, wanted: 
     for resource, amount in wanted:
         same = _of(project_id, user_id) & (limits.c.resource == resource.key)
         if not tx.execute(sa.update(limits).where(same).values(amount=amount)).rowcount:
-            add(tx, Limit(new_id(), project_id, user_id, resource, amount))
+            add(tx, Limit(ids.new_identity_id(), project_id, user_id, resource, amount))
 
 
 def revert(tx: sa.Connection, project_id: str, user_id: str | None) -> None:

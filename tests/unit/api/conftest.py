@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from lamina.api import identity, image, network
 from lamina.api.application import application
+from lamina.model import ids
 from lamina.model.errors import LaminaError
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import identity as store
@@ -103,7 +104,7 @@ def stranger(cloud: ControlPlane, role_ids: dict[str, str]) -> Callable[..., str
     def made(name: str, role: str = "member", project: str | None = None) -> str:
         if project is not None:
             return joined(name, role, project)
-        project_id = store.new_id()
+        project_id = ids.new_identity_id()
         with cloud.db.write() as tx:
             store.add_project(tx, store.Project(project_id, name, "", True))
         return joined(name, role, name)
@@ -111,7 +112,7 @@ def stranger(cloud: ControlPlane, role_ids: dict[str, str]) -> Callable[..., str
     def joined(name: str, role: str, to: str) -> str:
         with cloud.db.read() as tx:
             (project,) = store.list_projects(tx, name=to)
-        user = store.User(store.new_id(), name, "", None, True, project.id)
+        user = store.User(ids.new_identity_id(), name, "", None, True, project.id)
         with cloud.db.write() as tx:
             store.add_user(tx, user, None)
             role_assignments.assign(tx, user.id, role_ids[role], project.id)

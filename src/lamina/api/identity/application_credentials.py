@@ -13,9 +13,10 @@ import msgspec
 
 from lamina.api.identity import answers
 from lamina.api.routing import ANY_USER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import BadRequest, Forbidden, NotFound, NotImplementedHere
 from lamina.store import application_credentials as store
-from lamina.store import identity, passwords, roles
+from lamina.store import passwords, roles
 from lamina.store.application_credentials import Credential
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=answers.NAME)]
@@ -107,7 +108,7 @@ def create(request: Request) -> Reply:
         raise NotImplementedHere("access_rules: a credential cannot be bound to some calls here")
     now, secret = request.plane.clock.now(), wanted.secret or secrets.token_urlsafe(64)
     made = Credential(
-        id=identity.new_id(),
+        id=ids.new_identity_id(),
         user_id=user_id,
         project_id=project_id,
         name=wanted.name,

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from lamina.api.identity import answers, bodies, reach
 from lamina.api.routing import ADMIN, ANY_USER, DOMAIN_READER, READER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import NotFound
 from lamina.store import domains, identity, role_assignments
 from lamina.store.domains import Domain
@@ -60,7 +61,7 @@ def show(request: Request) -> Reply:
 def create(request: Request) -> Reply:
     """POST /domains."""
     wanted = request.json(NewDomainBody).domain
-    made = Domain(identity.new_id(), wanted.name, wanted.description or "", wanted.enabled)
+    made = Domain(ids.new_identity_id(), wanted.name, wanted.description or "", wanted.enabled)
     with request.plane.db.write() as tx:
         domains.add_domain(tx, made)
     return Reply(201, {"domain": answers.domain(request.plane.settings, made)})

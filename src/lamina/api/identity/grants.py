@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lamina.api.identity import answers, reach
 from lamina.api.routing import ADMIN, ANY_USER, DOMAIN_MANAGER, DOMAIN_READER, Reply, Request, Route
 from lamina.model.errors import BadRequest, NotFound
-from lamina.store import domains, groups, identity, role_assignments, roles
+from lamina.store import domains, role_assignments, roles
 from lamina.store.role_assignments import SYSTEM, Assignment, Holder
 
 
@@ -89,10 +89,7 @@ Target = Callable[[Request, sa.Connection], str]
 
 
 def _on_project(request: Request, tx: sa.Connection) -> str:
-    project_id = request.path["project_id"]
-    found = identity.get_project(tx, project_id)
-    reach.must_reach(request, "project", project_id, found.domain_id)
-    return found.id
+    return reach.project(request, tx, request.path["project_id"]).id
 
 
 def _on_domain(request: Request, tx: sa.Connection) -> str:
@@ -107,10 +104,8 @@ def _on_system(_request: Request, _tx: sa.Connection) -> str:
 
 def _holder_in_path(request: Request, tx: sa.Connection, holder: Holder) -> str:
     """Raises `NotFound`."""
-    holder_id = request.path[f"{holder}_id"]
-    found = identity.get_user(tx, holder_id) if holder is Holder.USER else groups.get_group(tx, holder_id)
-    reach.must_reach(request, holder, holder_id, found.domain_id)
-    return holder_id
+    found = reach.user if holder is Holder.USER else reach.group
+    return found(request, tx, request.path[f"{holder}_id"]).id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from lamina.api.identity import answers, bodies, reach
 from lamina.api.routing import ANY_USER, DOMAIN_MANAGER, DOMAIN_READER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import NotFound
 from lamina.store import groups, identity
 from lamina.store.groups import Group
@@ -35,16 +36,11 @@ class GroupChangesBody(msgspec.Struct):
 
 
 def _group(request: Request, tx: sa.Connection) -> Group:
-    """The group in the path. Raises `NotFound`, alike for what is not there and what is in another domain than the token's."""
-    found = groups.get_group(tx, request.path["group_id"])
-    reach.must_reach(request, "group", found.id, found.domain_id)
-    return found
+    return reach.group(request, tx, request.path["group_id"])
 
 
 def _user(request: Request, tx: sa.Connection) -> identity.User:
-    found = identity.get_user(tx, request.path["user_id"])
-    reach.must_reach(request, "user", found.id, found.domain_id)
-    return found
+    return reach.user(request, tx, request.path["user_id"])
 
 
 def index(request: Request) -> Reply:
@@ -65,7 +61,7 @@ def show(request: Request) -> Reply:
 def create(request: Request) -> Reply:
     """POST /groups."""
     wanted = request.json(NewGroupBody).group
-    made = Group(identity.new_id(), wanted.name, wanted.description or "", reach.domain_of_new(request, wanted.domain_id))
+    made = Group(ids.new_identity_id(), wanted.name, wanted.description or "", reach.domain_of_new(request, wanted.domain_id))
     with request.plane.db.write() as tx:
         groups.add_group(tx, made)
     return Reply(201, {"group": answers.group(request.plane.settings, made)})

@@ -14,9 +14,10 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
-from lamina.api.identity import answers
+from lamina.api.identity import answers, bodies
 from lamina.api.identity.catalog import SERVICES
 from lamina.api.routing import ADMIN, ANY_USER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import BadRequest, Forbidden, NotFound
 from lamina.model.limits import MEMBERS, MOST, Resource, parse_resource
 from lamina.model.settings import Settings
@@ -31,7 +32,6 @@ MOST_AT_ONCE = 1000
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=answers.NAME)]
 _Amount = Annotated[int, msgspec.Meta(ge=-1, le=MOST)]
-_Text = Annotated[str, msgspec.Meta(max_length=65535, pattern=answers.TEXT)]
 
 
 class NewRegistered(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class NewRegistered(msgspec.Struct, forbid_unknown_fields=True):
     resource_name: _Name
     default_limit: _Amount
     region_id: str | None = None
-    description: _Text | None = None
+    description: bodies.Text | None = None
 
 
 class NewRegisteredBody(msgspec.Struct):
@@ -51,7 +51,7 @@ class RegisteredChanges(msgspec.Struct, forbid_unknown_fields=True):
     resource_name: _Name | UnsetType = UNSET
     default_limit: _Amount | UnsetType = UNSET
     region_id: str | UnsetType | None = UNSET
-    description: _Text | UnsetType | None = UNSET
+    description: bodies.Text | UnsetType | None = UNSET
 
 
 class RegisteredChangesBody(msgspec.Struct):
@@ -67,7 +67,7 @@ class New(msgspec.Struct, forbid_unknown_fields=True):
     #: Lamina's own
     user_id: _Id | None = None
     region_id: str | None = None
-    description: _Text | None = None
+    description: bodies.Text | None = None
 
 
 class NewBody(msgspec.Struct):
@@ -76,7 +76,7 @@ class NewBody(msgspec.Struct):
 
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
     resource_limit: _Amount | UnsetType = UNSET
-    description: _Text | UnsetType | None = UNSET
+    description: bodies.Text | UnsetType | None = UNSET
 
 
 class ChangesBody(msgspec.Struct):
@@ -137,7 +137,7 @@ def register(request: Request) -> Reply:
         _must_be_compute(wanted.service_id)
         _must_be_here(request, wanted.region_id)
         resource = parse_resource(wanted.resource_name)
-        made.append(RegisteredLimit(store.new_id(), resource, wanted.default_limit, wanted.description, wanted.region_id))
+        made.append(RegisteredLimit(ids.new_identity_id(), resource, wanted.default_limit, wanted.description, wanted.region_id))
     with request.plane.db.write() as tx:
         for limit in made:
             store.register(tx, limit)
@@ -215,7 +215,8 @@ def _new(request: Request, tx: sa.Connection, wanted: New) -> Limit:
         raise BadRequest("project_id: a limit is for a project; the enforcement model is flat, and domains have none")
     resource = parse_resource(wanted.resource_name)
     _must_be_known(tx, wanted, resource)
-    return Limit(store.new_id(), wanted.project_id, wanted.user_id, resource, wanted.resource_limit, wanted.description, wanted.region_id)
+    amount, told = wanted.resource_limit, wanted.description
+    return Limit(ids.new_identity_id(), wanted.project_id, wanted.user_id, resource, amount, told, wanted.region_id)
 
 
 def _must_be_known(tx: sa.Connection, wanted: New, resource: Resource) -> None:

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from lamina.api.identity import answers, bodies, reach
 from lamina.api.routing import ANY_USER, DOMAIN_MANAGER, DOMAIN_READER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import BadRequest
 from lamina.store import identity
 from lamina.store.identity import Project
@@ -58,10 +59,7 @@ def index(request: Request) -> Reply:
 
 
 def _project(request: Request, tx: sa.Connection) -> Project:
-    """The project in the path. Raises `NotFound`, alike for what is not there and what is in another domain than the token's."""
-    found = identity.get_project(tx, request.path["project_id"])
-    reach.must_reach(request, "project", found.id, found.domain_id)
-    return found
+    return reach.project(request, tx, request.path["project_id"])
 
 
 def show(request: Request) -> Reply:
@@ -78,7 +76,7 @@ def create(request: Request) -> Reply:
     domain_id = reach.domain_of_new(request, wanted.domain_id or wanted.parent_id)
     if wanted.parent_id not in (None, domain_id):
         raise BadRequest("parent_id: a project is right below its domain; there are no trees of projects here")
-    made = Project(identity.new_id(), wanted.name, wanted.description or "", wanted.enabled, domain_id)
+    made = Project(ids.new_identity_id(), wanted.name, wanted.description or "", wanted.enabled, domain_id)
     with request.plane.db.write() as tx:
         identity.add_project(tx, made)
     return Reply(201, {"project": answers.project(request.plane.settings, made)})

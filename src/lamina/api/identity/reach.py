@@ -12,8 +12,10 @@ import sqlalchemy as sa
 
 from lamina.api.routing import Request
 from lamina.model.errors import BadRequest, Forbidden, NotFound
-from lamina.store import role_assignments
+from lamina.store import groups, identity, role_assignments
 from lamina.store.domains import DOMAIN_ID
+from lamina.store.groups import Group
+from lamina.store.identity import Project, User
 from lamina.store.role_assignments import Holder
 
 GIVEN_IN_DOMAINS = frozenset({"manager", "member", "reader"})
@@ -43,6 +45,27 @@ def must_reach(request: Request, what: str, id_: str, domain_id: str) -> None:
     """Raises `NotFound`, in the words for what does not exist."""
     if request.context.domain_id not in (None, domain_id):
         raise NotFound(f"Could not find {what}: {id_}.")
+
+
+def user(request: Request, tx: sa.Connection, user_id: str) -> User:
+    """A user within the token's reach. Raises `NotFound`, alike for what is not there and what is in another domain."""
+    found = identity.get_user(tx, user_id)
+    must_reach(request, "user", found.id, found.domain_id)
+    return found
+
+
+def group(request: Request, tx: sa.Connection, group_id: str) -> Group:
+    """A group within the token's reach. Raises `NotFound` as `user` does."""
+    found = groups.get_group(tx, group_id)
+    must_reach(request, "group", found.id, found.domain_id)
+    return found
+
+
+def project(request: Request, tx: sa.Connection, project_id: str) -> Project:
+    """A project within the token's reach. Raises `NotFound` as `user` does."""
+    found = identity.get_project(tx, project_id)
+    must_reach(request, "project", found.id, found.domain_id)
+    return found
 
 
 def must_stay(domain_id: str, wanted: object, what: str) -> None:

@@ -7,8 +7,9 @@ from msgspec import UNSET, UnsetType
 
 from lamina.api.identity import answers, bodies
 from lamina.api.routing import ADMIN, DOMAIN_MANAGER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import BadRequest
-from lamina.store import identity, roles
+from lamina.store import roles
 from lamina.store.roles import IMPLIES, Role
 
 
@@ -52,7 +53,7 @@ def create(request: Request) -> Reply:
     wanted = request.json(NewRoleBody).role
     if wanted.domain_id is not None:
         raise BadRequest("domain_id: roles are the same in every domain here")
-    made = Role(identity.new_id(), wanted.name, wanted.description or "")
+    made = Role(ids.new_identity_id(), wanted.name, wanted.description or "")
     with request.plane.db.write() as tx:
         roles.add_role(tx, made)
     return Reply(201, {"role": answers.role(request.plane.settings, made)})

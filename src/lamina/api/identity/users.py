@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from lamina.api.identity import answers, bodies, proofs, reach
 from lamina.api.routing import ANY_USER, DOMAIN_MANAGER, DOMAIN_READER, Reply, Request, Route
+from lamina.model import ids
 from lamina.model.errors import Conflict, Forbidden, Unauthorized
 from lamina.store import identity, passwords
 from lamina.store.identity import User
@@ -84,7 +85,7 @@ def create(request: Request) -> Reply:
     """POST /users."""
     wanted = request.json(NewUserBody).user
     made = User(
-        id=identity.new_id(),
+        id=ids.new_identity_id(),
         name=wanted.name,
         description=wanted.description or "",
         email=wanted.email,
@@ -102,14 +103,12 @@ def create(request: Request) -> Reply:
 def _default_project_must_be_reached(request: Request, tx: sa.Connection, project_id: object) -> None:
     """Raises `NotFound`: which projects there are in other domains is not found out by naming them."""
     if isinstance(project_id, str):
-        found = identity.get_project(tx, project_id)
-        reach.must_reach(request, "project", found.id, found.domain_id)
+        reach.project(request, tx, project_id)
 
 
 def _theirs(request: Request, tx: sa.Connection) -> User:
     """The user in the path, whom the caller may change. Raises `NotFound` and `Forbidden`."""
-    found = identity.get_user(tx, request.path["user_id"])
-    reach.must_reach(request, "user", found.id, found.domain_id)
+    found = reach.user(request, tx, request.path["user_id"])
     reach.must_not_have_more(tx, request, Holder.USER, found.id)
     return found
 

@@ -14,6 +14,7 @@ from tests.unit.api.identity.calls import V3, Caller, log_in
 
 from lamina.api import compute, fleet, image, network, placement
 from lamina.api.application import application
+from lamina.model import ids
 from lamina.model.limits import parse_resource
 from lamina.operations.control_plane import ControlPlane
 from lamina.store import domains, identity, limits, names_in_domains
@@ -281,6 +282,6 @@ def test_nothing_is_made_in_a_domain_that_is_gone(cloud: ControlPlane) -> None:
     said: list[str] = []
     sa.event.listen(cloud.db.engine, "before_cursor_execute", lambda *what: said.append(what[2]))
     with cloud.db.write() as tx:
-        identity.add_project(tx, identity.Project(identity.new_id(), "x", "", True, "d"))
-        identity.add_user(tx, identity.User(identity.new_id(), "x", "", None, True, None, "d"), None)
+        identity.add_project(tx, identity.Project(ids.new_identity_id(), "x", "", True, "d"))
+        identity.add_user(tx, identity.User(ids.new_identity_id(), "x", "", None, True, None, "d"), None)
     assert sum(statement.startswith("UPDATE domains") for statement in said) == 2
