@@ -17,7 +17,7 @@ import structlog
 from starlette.requests import Request as HttpRequest
 
 from lamina.api.refusals import Refusals
-from lamina.api.routing import Context, Reply, Room, Route
+from lamina.api.routing import UNCHANGING, Context, Reply, Room, Route
 from lamina.model import audit, decoding, ids
 from lamina.model.audit import Event, Initiator, Kind, Outcome, Target
 from lamina.model.errors import LaminaError
@@ -26,7 +26,6 @@ from lamina.store import audit as store
 
 log = structlog.get_logger()
 
-_UNCHANGING = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOT_LET_IN = frozenset({401, 403})
 _TOO_MANY = 429
 #: CADF has a verb of its own for proving who one is
@@ -54,12 +53,12 @@ class Entry:
 
     @property
     def _changes(self) -> bool:
-        return self._http.method not in _UNCHANGING and (self.route is None or self.route.audited)
+        return self._http.method not in UNCHANGING and (self.route is None or self.route.audited)
 
     @contextlib.contextmanager
     def accompanied(self) -> Iterator[None]:
         """While the request is answered: its first change is committed together with the record of it."""
-        if self._http.method in _UNCHANGING:
+        if self._http.method in UNCHANGING:
             yield
             return
         with store.accompanied(self._pending) as self._with_change:

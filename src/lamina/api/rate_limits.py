@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 
-from lamina.api.routing import Context
+from lamina.api.routing import UNCHANGING, Context
 from lamina.model.errors import TooManyRequests
 from lamina.model.rates import SECOND, Buckets, Rate
 
@@ -41,7 +41,7 @@ class RateLimits:
             buckets, key = self._addresses, network_of(address)
             who = "This address"
         with self._lock:
-            wait = float(buckets.take(key, READ if method in ("GET", "HEAD", "OPTIONS") else WRITE, int(now * SECOND)))
+            wait = float(buckets.take(key, READ if method in UNCHANGING else WRITE, int(now * SECOND)))
         if wait:
             raise TooManyRequests(
                 f"{who} asks more often than it may, {buckets.rate.per_second} reads a second in the long run; a call that changes "

@@ -25,6 +25,8 @@ from lamina.operations.control_plane import ControlPlane
 T = TypeVar("T")
 log = structlog.get_logger()
 
+#: methods of requests that change nothing (RFC 9110, 9.2.1)
+UNCHANGING = frozenset({"GET", "HEAD", "OPTIONS"})
 #: check strings in oslo.policy's language; whose object it is, the queries decide by the project of the context
 ADMIN = "rule:context_is_admin"
 #: for an API that has no use for tokens of the whole system
