@@ -22,7 +22,9 @@ from lamina.model.gpus import Gpu
 
 #: the kernel module
 NVIDIA_DRIVER = "nvidia"
-_VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,3}")
+#: two to four decimal numbers with dots between them
+VERSION = r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}"
+_VERSION = re.compile(VERSION)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from lamina.agent.simulated.kernel import Card
-from lamina.model import catalog, decoding, ids, resources
+from lamina.model import catalog, decoding, driver_advisories, ids, resources
 from lamina.model.errors import BadRequest
 from lamina.model.gpus import HAVE_SLOTS, Framework, Gpu, GpuSettings, Partitioning, VgpuType
 from lamina.model.ids import PciAddress
@@ -61,7 +61,7 @@ class HostEntry(msgspec.Struct, forbid_unknown_fields=True):
     #: of the hypervisor that the host has
     hypervisor_version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\Z")] = "9.0.0"
     #: of the driver of its NVIDIA GPUs
-    driver_version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,5}(\.[0-9]{1,5}){1,3}\Z")] | None = None
+    driver_version: Annotated[str, msgspec.Meta(pattern=rf"\A{driver_advisories.VERSION}\Z")] | None = None
     #: what moving a running domain to another host takes
     migration_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None

@@ -74,6 +74,13 @@ def _limit(standing: Standing) -> int:
     return standing.limit if standing.user_limit == UNLIMITED else standing.user_limit
 
 
+def _used(standing: Standing, *, of_user: bool) -> int:
+    """By a user, or by the project; nothing where it is counted of somebody and nobody is named."""
+    if of_user:
+        return standing.used.user
+    return 0 if standing.resource.key in _OF_SOMEBODY else standing.used.project
+
+
 def _set(request: Request, standings: Mapping[str, Standing]) -> dict[str, int]:
     return _limits(request, {s.resource: _limit(s) for s in standings.values() if _limit(s) != UNLIMITED})
 
@@ -86,9 +93,8 @@ def show(request: Request) -> Reply:
 def detail(request: Request) -> Reply:
     project_id, user_id, standings = _standings(request)
     shown = {name: _shown(limit, 0) for name, limit in _limits(request, {}).items()}
-    for key, standing in standings.items():
-        used = standing.used.user if user_id else 0 if key in _OF_SOMEBODY else standing.used.project
-        shown[standing.resource.told] = _shown(_limit(standing), used)
+    for standing in standings.values():
+        shown[standing.resource.told] = _shown(_limit(standing), _used(standing, of_user=bool(user_id)))
     return Reply(200, {"quota_set": {"id": project_id} | dict(sorted(shown.items()))})
 
 
@@ -148,7 +154,7 @@ def _must_suit(wanted: Mapping[Resource, int], standings: Mapping[str, Standing]
         standing = standings.get(resource.key)
         if standing is None or amount == UNLIMITED:
             continue
-        used = standing.used.user if of_user else 0 if resource.key in _OF_SOMEBODY else standing.used.project
+        used = _used(standing, of_user=of_user)
         what = f"Quota limit {amount} for {resource.told}"
         if amount < used:
             raise BadRequest(f"{what} must be greater than or equal to already used and reserved {used}.")
