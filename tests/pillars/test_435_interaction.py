@@ -181,6 +181,27 @@ def _recorded(world: World) -> set[tuple[str, str]]:
 # ------------------------------------------------------------------------------------------------ generations
 
 
+def _all_at_once(plane: ControlPlane, known: Provider, total: int) -> list[str]:
+    """Six writers who have all read the provider so; what each has written, or that it was late."""
+    start, outcomes = threading.Barrier(6), list[str]()
+
+    def change(number: int) -> None:
+        start.wait()
+        try:
+            with plane.db.write() as tx:
+                providers.set_inventories(tx, known, {"VGPU": Inventory(total * 10 + number)}, now=float(total))
+            outcomes.append(f"{total * 10 + number}")
+        except (ConcurrentUpdate, Conflict):
+            outcomes.append("late")
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
 @pytest.mark.databases
 @pytest.mark.weakness(362)
 def test_of_many_writers_with_one_generation_one_is_let_through(plane: ControlPlane) -> None:
@@ -191,22 +212,7 @@ def test_of_many_writers_with_one_generation_one_is_let_through(plane: ControlPl
     for total in range(2, 8):
         with plane.db.read() as tx:
             known = providers.get(tx, "p")
-        start, outcomes = threading.Barrier(6), list[str]()
-
-        def change(number: int, total: int = total, known: Provider = known) -> None:
-            start.wait()  # noqa: B023
-            try:
-                with plane.db.write() as tx:
-                    providers.set_inventories(tx, known, {"VGPU": Inventory(total * 10 + number)}, now=float(total))
-                outcomes.append(f"{total * 10 + number}")  # noqa: B023
-            except (ConcurrentUpdate, Conflict):
-                outcomes.append("late")  # noqa: B023
-
-        threads = [threading.Thread(target=change, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        outcomes = _all_at_once(plane, known, total)
         (won,) = [one for one in outcomes if one != "late"]
         with plane.db.read() as tx:
             now = providers.get(tx, "p")
