@@ -22,6 +22,8 @@ from lamina.model.settings import Limits
 
 #: seconds after which it is worth coming again where there were too many
 AGAIN = 1
+#: seconds that one who has connected, and asked nothing yet, has for it when the listener ends
+LAST_CALL = 1.0
 
 
 class _Part(enum.Enum):
@@ -48,6 +50,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refusal = _Refusal(HTTPStatus.BAD_REQUEST, "This is not an HTTP request.")
         self._coming_in: asyncio.TimerHandle | None = None
         self._going_out: asyncio.TimerHandle | None = None
+        self._asked = self._ends = False
 
     # ------------------------------------------------------------------------------------------------ its life
 
@@ -76,11 +79,19 @@ class BoundedConnection(HttpToolsProtocol):
         if self._part is _Part.NONE and self._is_at_rest() and self._coming_in is None:
             self._within(self._limits.head_time, self._head_is_late)  # empty lines before a request, perhaps for ever
 
+    def shutdown(self) -> None:
+        """The listener ends: what is being asked is answered, and who has only just come may ask once."""
+        self._ends = True
+        if not self._asked:
+            self._within(LAST_CALL, self._head_is_late)
+        elif self._part is not _Part.HEAD:
+            super().shutdown()
+
     # ------------------------------------------------------------------------------------------------ what comes in
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._part, self._head, self._pending = _Part.HEAD, 0, 0
+        self._asked, self._part, self._head, self._pending = True, _Part.HEAD, 0, 0
         if self._coming_in is None:
             self._within(self._limits.head_time, self._head_is_late)
 
@@ -101,6 +112,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._cancel()
         self._part = _Part.BODY
         super().on_headers_complete()
+        if self._ends:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._part = _Part.NONE

@@ -24,14 +24,17 @@ from lamina.api import agents
 from lamina.api.application import CERTIFICATE, application
 from lamina.api.rooms import rooms_of
 from lamina.cli.connections import BoundedConnection
+from lamina.cli.draining import DrainingServer
 from lamina.cli.tls import Tls
 from lamina.hosts import authority
 from lamina.model.errors import BadRequest, Unavailable
 from lamina.operations import enrolment
 from lamina.operations.control_plane import ControlPlane
 
-#: seconds that requests under way may take at the end
-GRACE = 5
+#: seconds that requests under way may take at the end, within what a service's supervisor waits before it kills (90)
+GRACE = 20
+#: seconds in which a listener answers once it was started
+START = 5
 #: seconds that a connection of a host may be idle; hosts end theirs sooner, so that none is used while it is being ended here
 KEEP_ALIVE = 60
 #: connections at once where hosts dial in, each of which has one parked
@@ -78,7 +81,7 @@ def names_of(door: socket.socket, advertised: Sequence[str]) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ the public port
 
 
-class _Server(uvicorn.Server):
+class _PublicServer(DrainingServer):
     """Says when it answers, and leaves the rest of the clean stop to its caller."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
@@ -108,7 +111,7 @@ _SWITCH = 0.0005
 def answer(plane: ControlPlane, door: socket.socket, ready: Callable[[str], None], tls: Tls | None = None) -> None:
     """Serve every API until SIGTERM or SIGINT; `ready` is called with the base URL once requests are answered."""
     sys.setswitchinterval(_SWITCH)
-    server = _Server(public(plane, tls), lambda: ready(plane.settings.public_url))
+    server = _PublicServer(public(plane, tls), lambda: ready(plane.settings.public_url))
     server.run(sockets=[door])
     if not server.started:
         raise Unavailable("The server could not be started; its log tells more.")
@@ -202,7 +205,7 @@ def listening_for_agents(plane: ControlPlane, door: socket.socket, names: Sequen
     server = _AgentsServer(config, closing=lambda: enrolment.let_go(plane))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="agents", daemon=True)
     thread.start()
-    server.answers.wait(GRACE)
+    server.answers.wait(START)
     if not server.started:
         raise Unavailable("The listener for agents could not be started; the log tells more.")
     try:
