@@ -95,6 +95,8 @@ def inventories_are_true(scene: Scene) -> None:
                 assert (there.total if there else 0) == (wanted.total if wanted else 0), f"the inventory of {record.address} is not true"
 
 
+#: what a host refuses with, or is not heard
+_REFUSALS = ("hypervisor refuses", "errno", "journal full", "lost request", "lost answer", "late", "agent dies", "cut")
 _TURNED_BACK = "SELECT DISTINCT subject FROM sagas WHERE state IN ('undone', 'abandoned')"
 
 
@@ -104,7 +106,8 @@ def nothing_had_to_be_mended(scene: Scene) -> None:
     But one whose host refused, its way back too, may not know what its server's domain does now, nor what a call that came late has
     still brought to the depot: a look tells the one and removes the other.
     """
-    turned_back = {subject for (subject,) in scene.stage.ask(_TURNED_BACK)}
+    refused = sum(scene.trouble.struck[name] for name in _REFUSALS)
+    turned_back = {subject for (subject,) in scene.stage.ask(_TURNED_BACK)} if refused > 1 else set()
     for what, server_id, why in scene.stage.ask("SELECT what, server_id, why FROM repairs"):
         match what:
             case What.RESTORE | What.EVACUATED:

@@ -248,7 +248,8 @@ class Scene(World):
 
     def rest(self, most: int = 200) -> None:
         """Advance until nothing moves."""
-        self.plane.runner.take_over()
+        if self.stage.ask(_UNFINISHED):
+            self.plane.runner.take_over()
         for _ in range(most):
             rows = [row for row in self.operations() if row.state in (State.RUNNING, State.UNWINDING)]
             if not rows:

@@ -29,6 +29,8 @@ from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, Killed
 
 ERRNOS = (errno.EINVAL, errno.EBUSY, errno.ENOSPC, errno.ENODEV, errno.EIO, errno.EACCES, errno.EINTR, errno.ETIMEDOUT)
 _WRITES = frozenset({"write-before", "write-after"})
+#: what a move tells that moved no operation
+NOTHING = "nothing to move"
 _AT_WORK = _WRITES | {"journal-before", "journal-after", "domain-before", "domain-after"}
 
 
@@ -203,14 +205,13 @@ def come_to_rest(scene: Scene) -> None:
         scene.rest()
         if not (repaired or stuck or lying or left):
             break
-    # what is left over goes when it has been seen for long enough
-    for _ in range(2):
+    reconcile.idle(scene.plane)
+    scene.rest()
+    if scene.stage.ask("SELECT 1 FROM sightings"):  # what is left over goes when it has been seen for long enough
+        scene.clock.sleep(scene.plane.settings.orphan_grace)
         scene.look_at_hosts()
         reconcile.idle(scene.plane)
         scene.rest()
-        if not scene.stage.ask("SELECT 1 FROM sightings"):
-            break
-        scene.clock.sleep(scene.plane.settings.orphan_grace)
 
 
 def _lying(scene: Scene) -> list[Server]:
@@ -243,14 +244,17 @@ def _move(scene: Scene, event: Event) -> str:
     rows = [row for row in scene.operations() if row.state in (State.RUNNING, State.UNWINDING) and row.owner == scene.plane.runner.me]
     if not rows:
         scene.plane.runner.take_over()
-        return "nothing to move"
+        return NOTHING
     row = rows[event.draw % len(rows)]
     return f"{row.kind} {scene.move(row.id)}"
 
 
 def _run(scene: Scene, event: Event) -> str:
     """Up to nine moves, whoever's turn it is."""
-    return ", ".join(_move(scene, Event("move", event.draw + n)) for n in range(event.nth))
+    told: list[str] = []
+    while len(told) < event.nth and told[-1:] != [NOTHING]:
+        told.append(_move(scene, Event("move", event.draw + len(told))))
+    return ", ".join(told)
 
 
 def _arm(name: str, places: Iterable[str], strike: Callable[[Scene, Event], str | None]) -> Callable[[Scene, Event], str]:
