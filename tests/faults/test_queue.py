@@ -10,7 +10,7 @@ import pytest
 from lamina.model.servers import TaskState, VmState
 from lamina.operations import create, delete, queueing
 from lamina.saga.runner import Caller
-from lamina.store import queue
+from lamina.store import queue, sagas
 from lamina.store.database import Database
 from tests.faults.world import CALLER, World, flavor
 
@@ -80,6 +80,19 @@ def test_one_that_asks_to_waits_until_there_is_room(world: World) -> None:
     assert state(world, server_id) == ACTIVE
     assert waits(world) == []
     world.check()
+
+
+def test_it_goes_on_under_the_name_it_was_asked_for_by(world: World) -> None:
+    caller = dataclasses.replace(CALLER, request_id="req-asked", global_request_id="req-of-another-service")
+    (server_id,) = asked(world, 600, caller)
+    free(world)
+    assert looked(world) == [server_id]
+    with world.plane.db.read() as tx:
+        attempts = sagas.of_subject(tx, server_id)
+    assert [(one.state, one.request_id, one.global_request_id) for one in attempts] == [
+        ("undone", "req-asked", "req-of-another-service"),
+        ("done", "req-asked", "req-of-another-service"),
+    ]
 
 
 def test_one_that_does_not_ask_does_not_wait(world: World) -> None:

@@ -231,7 +231,14 @@ def _undone(work: CreateWork, tx: sa.Connection, error: SagaError) -> None:
     if error.code in _ROOM_MAY_COME and until is not None and now < until and not deleting:
         params = dataclasses.replace(work.params, refused=(), last_refusal=None)
         waiting = Waiting(work.subject, work.project_id, work.params.asked_at, until, error.message)
-        queue.join(tx, waiting, user_id=work.user_id, request_id=work.request_id, params=msgspec.to_builtins(params))
+        queue.join(
+            tx,
+            waiting,
+            user_id=work.user_id,
+            request_id=work.request_id,
+            global_request_id=work.global_request_id,
+            params=msgspec.to_builtins(params),
+        )
         servers.update(tx, work.subject, now, task_state=TaskState.QUEUED)
         return
     message = error.message

@@ -85,7 +85,7 @@ def _begin_if_it_fits(plane: ControlPlane, one: Waiting, down: frozenset[str], n
             return False
         queue.served(tx, one.project_id, now)
         servers.update(tx, one.server_id, now, task_state=TaskState.SCHEDULING)
-        caller = Caller(row.user_id, row.project_id, row.request_id)
+        caller = Caller(row.user_id, row.project_id, row.request_id, row.global_request_id)
         saga_id = plane.runner.enlist(tx, create.KIND, one.server_id, params, caller, action=Action.CREATE)
         begun = own(now, "create/lamina:queue:begin", audited(one.server_id), request_id=row.request_id, operation_id=saga_id)
         audit.record(tx, begun)

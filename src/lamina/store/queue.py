@@ -19,10 +19,11 @@ def _waiting(row: sa.Row[Any]) -> Waiting:
     return Waiting(row.server_id, row.project_id, row.queued_at, row.expires_at, row.reason)
 
 
-def join(tx: sa.Connection, one: Waiting, *, user_id: str, request_id: str, params: Any) -> None:
+def join(tx: sa.Connection, one: Waiting, *, user_id: str, request_id: str, global_request_id: str | None, params: Any) -> None:
     """`params` are plain values from which its creation goes on."""
     row = {"server_id": one.server_id, "project_id": one.project_id, "queued_at": one.queued_at, "expires_at": one.expires_at}
-    tx.execute(sa.insert(queue).values(**row, reason=one.reason, user_id=user_id, request_id=request_id, params=params))
+    asked = {"user_id": user_id, "request_id": request_id, "global_request_id": global_request_id}
+    tx.execute(sa.insert(queue).values(**row, **asked, reason=one.reason, params=params))
 
 
 def leave(tx: sa.Connection, server_id: str) -> sa.Row[Any] | None:

@@ -30,6 +30,7 @@ queue = Table(
     Column("project_id", sa.String(64), nullable=False),
     Column("user_id", sa.String(64), nullable=False),
     Column("request_id", sa.String(64), nullable=False),
+    Column("global_request_id", sa.String(64)),
     Column("queued_at", sa.Float, nullable=False),
     Column("expires_at", sa.Float, nullable=False),
     Column("reason", sa.Text, nullable=False),
