@@ -30,9 +30,40 @@ PASSING: dict[str, Step] = {
     "rebuild": lambda conn, large, server: conn.compute.rebuild_server(server, conn.image.find_image("img").id),
     "cold migration": lambda conn, large, server: conn.compute.migrate_server(server),
     "live migration": lambda conn, large, server: conn.compute.live_migrate_server(server, block_migration="auto"),
+    "attach": lambda conn, large, server: attach(conn, server),
     "snapshot": lambda conn, large, server: conn.compute.create_server_image(server, "kept"),
 }
+#: those of a server that rests otherwise -> where it rests first, and what is asked for then
+RETURNING: dict[str, tuple[str, Step]] = {
+    "start": ("SHUTOFF", lambda conn, large, server: conn.compute.start_server(server)),
+    "unpause": ("PAUSED", lambda conn, large, server: conn.compute.unpause_server(server)),
+    "resume": ("SUSPENDED", lambda conn, large, server: conn.compute.resume_server(server)),
+    "unrescue": ("RESCUE", lambda conn, large, server: conn.compute.unrescue_server(server)),
+    "confirm": ("VERIFY_RESIZE", lambda conn, large, server: conn.compute.confirm_server_resize(server)),
+    "revert": ("VERIFY_RESIZE", lambda conn, large, server: conn.compute.revert_server_resize(server)),
+    "unshelve": ("SHELVED_OFFLOADED", lambda conn, large, server: conn.compute.unshelve_server(server)),
+    "detach": ("ACTIVE", lambda conn, large, server: detach(conn, server)),
+}
 DURING = {name: step for name, step in (RESTS | PASSING).items() if name != "ACTIVE"}
+
+
+def vgpus(conn: Any, server: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = conn.compute.get(f"/servers/{server}/lamina-vgpus").json()["vgpus"]
+    return found
+
+
+def attach(conn: Any, server: str) -> None:
+    asked = {"vgpu": {"type": vgpus(conn, server)[0]["type"]}}
+    assert conn.compute.post(f"/servers/{server}/lamina-vgpus", json=asked).status_code == 202
+
+
+def detach(conn: Any, server: str) -> None:
+    """What was attached before."""
+    attach(conn, server)
+    ours = eventually(lambda: vgpus(conn, server), lambda held: [one["state"] for one in held] == ["attached"] * 2)
+    eventually(lambda: conn.compute.get_server(server), lambda found: found.task_state is None)
+    (given,) = (one["id"] for one in ours if one["attached"])
+    assert eventually(lambda: conn.compute.delete(f"/servers/{server}/lamina-vgpus/{given}"), lambda told: told.status_code == 202)
 
 
 @pytest.fixture
@@ -81,3 +112,27 @@ def test_during_every_operation(cloud: Cloud) -> None:
         ask(conn, large, server.id)
         conn.compute.delete_server(server.id)
         gone(cloud, conn)
+
+
+def test_during_every_return_from_a_rest(cloud: Cloud) -> None:
+    conn = cloud.connect()
+    small, large = cloud.flavor(conn, "v1", resources__VGPU="1"), cloud.flavor(conn, "v1-large", resources__VGPU="1")
+    for name, (rest, ask) in RETURNING.items():
+        server = cloud.server(conn, name, small)
+        RESTS[rest](conn, large, server.id)
+        cloud.settled(conn, server.id, rest)
+        ask(conn, large, server.id)
+        conn.compute.delete_server(server.id)
+        gone(cloud, conn)
+
+
+def test_during_an_evacuation(cloud: Cloud) -> None:
+    """What it has left on the host that was called down goes when that host is up again."""
+    conn = cloud.connect()
+    server = cloud.server(conn, "s", cloud.flavor(conn, "v1", resources__VGPU="1"))
+    service = next(s for s in conn.compute.services() if s.host == server.compute_host)
+    conn.compute.update_service_forced_down(service, forced=True)
+    conn.compute.evacuate_server(server.id)
+    conn.compute.delete_server(server.id)
+    conn.compute.update_service_forced_down(service, forced=False)
+    gone(cloud, conn)
