@@ -29,6 +29,14 @@ hypothesis.settings.register_profile("lamina", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("lamina")
 
 
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command that a test runs in this process has the log go where that command's goes; the next test has its own again."""
+    kept = structlog.get_config()
+    yield
+    structlog.configure(**kept)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked ``databases`` run on each kind of database that Lamina keeps its records in."""
     if "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):

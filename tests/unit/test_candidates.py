@@ -84,7 +84,7 @@ def _allowed(
             sums[p.id, name] = sums.get((p.id, name), 0) + amount
             if p.refuses(name, amount) is not None or p.refuses(name, sums[p.id, name]) is not None:
                 return False
-        if not _group_allows(root_of, group, p):
+        if not _group_allows(tree, root_of, group, p):
             return False
     for group in request.groups:
         traits = frozenset().union(*(p.traits for (g, _), p in assigned if g is group))
@@ -100,8 +100,10 @@ def _allowed(
     return True
 
 
-def _group_allows(root_of: Mapping[str, Provider], group: RequestGroup, p: Provider) -> bool:
+def _group_allows(tree: ProviderTree, root_of: Mapping[str, Provider], group: RequestGroup, p: Provider) -> bool:
     if group.in_tree is not None and root_of[p.id] != root_of.get(group.in_tree):
+        return False
+    if group.in_tree is not None and not group.suffix and root_of[p.id] != tree.root:  # what is shared from there does not do
         return False
     if group.forbidden & p.traits:
         return False
