@@ -58,7 +58,7 @@ def off(sysfs: Sysfs) -> list[tuple[PciAddress, int]]:
     for address in parse_addresses(optional(lambda: sysfs.list(PCI), [])):
         try:
             total = _total(sysfs, address)
-            if total and _is_nvidia(sysfs, address) and not virtual_functions(sysfs, address):
+            if total and _is_nvidia(sysfs, address) and not sysfs.exists(join(PCI, str(address), "virtfn0")):
                 found.append((address, total))
         except (OSError, ValueError):
             continue  # one that has just gone, which the frameworks tell of

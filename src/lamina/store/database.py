@@ -65,7 +65,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
-        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT, "cached_statements": 1024}} if self.is_sqlite else {}
+        options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT}} if self.is_sqlite else {}
         options |= {"json_serializer": _dump, "json_deserializer": reading.json_of, "pool_size": 32, "max_overflow": 64}
         self.engine = sa.create_engine(url, **options)
         # a transaction would cost two more ways to the server and back, and see no more

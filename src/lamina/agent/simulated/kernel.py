@@ -176,7 +176,7 @@ class SimulatedKernel:
     def _pci(self) -> Folder:
         folders: dict[str, Callable[[], Node]] = {}
         for card in self._cards.values():
-            folders[str(card.gpu.address)] = partial(self._gpu, card)
+            folders[str(card.gpu.address)] = self._gpu(card)
             for index, function in enumerate(self._enabled(card)):
                 folders[str(function)] = partial(self._function, card, index)
         return folders
@@ -198,8 +198,11 @@ class SimulatedKernel:
             files["driver"] = lambda: Link(f"/sys/bus/pci/drivers/{DRIVER}")
         return files
 
-    def _gpu(self, card: Card) -> Folder:
+    def _gpu(self, card: Card) -> Callable[[], Node]:
+        """What its folder is made by; where it changes only with its virtual functions it is one folder until then."""
         files = dict(self._identities[card.gpu.address])
+        if card.gpu.framework is Framework.MDEV and not card.functions:
+            return lambda: files | self._mdev_files(card, card.gpu.address)
         if card.functions:
             files["sriov_totalvfs"] = text(len(card.functions))
             files["sriov_numvfs"] = lambda: File(
@@ -207,9 +210,7 @@ class SimulatedKernel:
             )
             for index, function in enumerate(self._enabled(card)):
                 files[f"virtfn{index}"] = partial(Link, f"/sys/bus/pci/devices/{function}")
-        elif card.gpu.framework is Framework.MDEV:
-            files |= self._mdev_files(card, card.gpu.address)
-        return files
+        return lambda: files
 
     def _function(self, card: Card, index: int) -> Folder:
         function = card.functions[index]
