@@ -26,6 +26,8 @@ class Desk:
         self.db = Database.at(self.folder)
         sa.event.listen(self.db.engine, "connect", _careless)
         self._empty = self.kept()
+        #: by name: a database, files by their paths, and the rest of what a world was
+        self._places: dict[str, tuple[sqlite3.Connection, dict[str, bytes], tuple[float, str]]] = {}
 
     def kept(self) -> sqlite3.Connection:
         """The database as it is now, to be put back later."""
@@ -44,6 +46,26 @@ class Desk:
         """An empty folder, and an empty database."""
         self.put_back()
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def keeps(self, name: str) -> bool:
+        """Whether something was kept by this name."""
+        return name in self._places
+
+    def keep_place(self, name: str, place: Path, more: tuple[float, str]) -> None:
+        """A place as it is now, with the database and `more`."""
+        files = {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        self._places[name] = self.kept(), files, more
+
+    def place_again(self, name: str) -> tuple[Path, tuple[float, str]]:
+        """Another place like the one that was kept, and the database, as it was then."""
+        database, files, more = self._places[name]
+        self.put_back(database)
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        for file, content in files.items():
+            (place / file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (place / file).write_bytes(content)
+        (place / "images").mkdir(exist_ok=True)
+        return place, more
 
     @contextmanager
     def raw(self) -> Iterator[sqlite3.Connection]:

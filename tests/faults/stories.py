@@ -56,6 +56,10 @@ class Story:
     def __str__(self) -> str:
         return self.name or self.kind
 
+    def prepared(self, world: World) -> str:
+        """Have an empty world be as `prepare` leaves it, at once where that has been done before on its desk."""
+        return world.as_after(f"the preparation of {self}", self.prepare)
+
 
 def _nothing(_world: World) -> str:
     return ""

@@ -49,7 +49,7 @@ class Populated:
         self.desk.put_back(self.kept)
         with self.desk.raw() as connection:
             called = damage.put(connection)
-        return World(state, "vfio", fresh=False, db=self.desk.db), called
+        return World(state, "vfio", fresh=False, desk=self.desk), called
 
 
 def _populated(desk: Desk) -> Populated:

@@ -43,7 +43,7 @@ KINDS_OF_ERROR = tuple((number, when) for number in ERRNOS for when in ("before"
 def effects_of(desk: Desk, framework: str, story: Story) -> list[str]:
     """Those of the undisturbed story."""
     world = World.on(desk, framework)
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     with pytest.MonkeyPatch.context() as patch:
         effects = Effects(patch)
         story.begin(world, server_id)
@@ -76,7 +76,7 @@ def slice_of(seen: list[str], framework: str, turn: int) -> Iterator[Fault]:
 
 def tell(desk: Desk, framework: str, story: Story, fault: Fault) -> None:
     world = World.on(desk, framework)
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     with pytest.MonkeyPatch.context() as patch:
         effects = Effects(patch, fault)
         server_id = story.begin(world, server_id)

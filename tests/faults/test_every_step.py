@@ -107,7 +107,7 @@ def test_every_kind_has_a_story() -> None:
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda s: str(s).replace(" ", "-"))
 def test_undisturbed(world: World, story: Story) -> None:
-    server_id = run(world, story, story.prepare(world))
+    server_id = run(world, story, story.prepared(world))
     ended(world, story, the_server(world, server_id), done=True)
 
 
@@ -116,7 +116,7 @@ def test_undisturbed(world: World, story: Story) -> None:
 @pytest.mark.parametrize(("story", "step"), cases())
 @pytest.mark.weakness(459)
 def test_killed(world: World, story: Story, step: str, point: str, alone: bool) -> None:
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     probe = At(point, step, die)
     world.begin(probe=probe)
     server_id = the_server(world, run(world, story, server_id))
@@ -131,7 +131,7 @@ def test_killed(world: World, story: Story, step: str, point: str, alone: bool) 
 @pytest.mark.parametrize(("story", "step"), cases())
 @pytest.mark.weakness(460)
 def test_failed(world: World, story: Story, step: str, when: str) -> None:
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     kind = BY_NAME[story.kind]
     world.begin(replaced(failing(kind, step, when)))
     server_id = the_server(world, run(world, story, server_id))
@@ -153,7 +153,7 @@ def test_failed(world: World, story: Story, step: str, when: str) -> None:
 @pytest.mark.parametrize(("story", "step"), cases(lambda step: isinstance(step, Effect)))
 @pytest.mark.weakness(691)
 def test_run_twice(world: World, story: Story, step: str) -> None:
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     kind = BY_NAME[story.kind]
     found = kind.step(step)
     assert isinstance(found, Effect)
@@ -174,7 +174,7 @@ def turning_back(kind: Kind[ControlPlane, Any], name: str) -> Kind[ControlPlane,
 @pytest.mark.parametrize(("story", "step"), cases(undoable))
 def test_undone_twice(world: World, story: Story, step: str) -> None:
     """Fail at the step after its effect, and take back its effect and those before it twice over."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     kind = turning_back(BY_NAME[story.kind], step)
     for each in kind.steps:
         if isinstance(each, Effect) and each.undo is not None:
@@ -189,7 +189,7 @@ def test_undone_twice(world: World, story: Story, step: str) -> None:
 @pytest.mark.parametrize("point", ["before-undo", "after-undo"])
 @pytest.mark.parametrize(("story", "step"), cases(lambda step: undoable(step) and isinstance(step, Effect)))
 def test_killed_in_undo(world: World, story: Story, step: str, point: str) -> None:
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     probe = At(point, step, die)
     world.begin(replaced(turning_back(BY_NAME[story.kind], step)), probe=probe)
     server_id = the_server(world, run(world, story, server_id))
@@ -203,7 +203,7 @@ def test_killed_in_undo(world: World, story: Story, step: str, point: str) -> No
 @pytest.mark.parametrize(("story", "step"), cases())
 def test_deleted_in_the_middle(world: World, story: Story, step: str) -> None:
     """A deletion that arrives after a step leaves nothing, whichever operation it interrupts."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     asked: list[str] = []
 
     def ask() -> None:
@@ -227,7 +227,7 @@ def test_deleted_in_the_middle(world: World, story: Story, step: str) -> None:
 )
 def test_deleted_when_stuck(world: World, story: Story, step: str) -> None:
     """What is stuck past its point of no return is no obstacle to a deletion, which leaves nothing."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     world.begin(replaced(failing(BY_NAME[story.kind], step, "after")))
     run(world, story, server_id)
     (stuck,) = world.operations()

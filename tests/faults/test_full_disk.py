@@ -47,7 +47,7 @@ def come_to_rest(world: World) -> None:
 @pytest.mark.weakness(754)
 def test_no_room_for_the_journal(world: World, story: Story, room_for: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """After `room_for` writes the disk of the hosts is full until the operation has ended or is stuck."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     written, replace = [0], journal.replace_durably
 
     def full(path: Path, content: bytes) -> None:

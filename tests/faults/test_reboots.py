@@ -41,7 +41,7 @@ def come_to_rest(world: World, story: Story, server_id: str) -> None:
 
 @pytest.mark.parametrize(("story", "step"), MOVES)
 def test_rebooted_after_a_step(world: World, story: Story, step: str) -> None:
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     world.begin(probe=At("logged", step, lambda: reboot_all(world)))
     server_id = the_server(world, run(world, story, server_id))
     come_to_rest(world, story, server_id)
@@ -50,7 +50,7 @@ def test_rebooted_after_a_step(world: World, story: Story, step: str) -> None:
 @pytest.mark.parametrize(("story", "step"), [case for case in MOVES if case.values[0].kind in ("resize", "evacuate")])
 def test_rebooted_on_the_way_back(world: World, story: Story, step: str) -> None:
     """The way back brings the source's domain up again, and for that its vGPUs."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     world.begin(replaced(failing(BY_NAME[story.kind], step, "after")), probe=At("logged", step, lambda: reboot_all(world)))
     server_id = the_server(world, run(world, story, server_id))
     come_to_rest(world, story, server_id)

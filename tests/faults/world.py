@@ -95,6 +95,11 @@ ONE = flavor("one", resources__VGPU="1")
 TWO = flavor("two", resources__VGPU="2")
 
 
+def _first_look(world: World) -> str:
+    world.begin()
+    return ""
+
+
 class World:
     """Machines that outlive control planes. `wrap` may stand between the control plane and each host.
 
@@ -103,21 +108,40 @@ class World:
 
     @classmethod
     def on(cls, desk: Desk, framework: str) -> World:
-        """In memory, on an empty database that every control plane of this process has in turn."""
-        return cls(desk.place(), framework, db=desk.db)
+        """In memory, on a database that every control plane of this process has in turn."""
+        return cls(desk.place(), framework, desk=desk)
 
-    def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None, db: Database | None = None) -> None:
+    def __init__(self, state: Path, framework: str, *, fresh: bool = True, url: str | None = None, desk: Desk | None = None) -> None:
         self.state = state
         self.framework = framework
+        self._desk = desk
         self.clock = VirtualClock()
         card, small, large = CARDS[framework]
-        self.fleet = parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
+        self._described = FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large)
+        self.fleet = parse_fleet(self._described)
         (state / "images").mkdir(parents=True, exist_ok=True)
         self._url = url or f"sqlite:///{state / 'lamina.db'}"
-        self._db = db
-        if fresh and url is None and db is None:
+        if fresh and url is None and desk is None:
             (state / "lamina.db").write_bytes(empty_database())
-        self.begin()
+        if fresh:
+            self.as_after("the first look", _first_look)
+        else:
+            self.begin()
+
+    def as_after(self, name: str, prepare: Callable[[World], str]) -> str:
+        """Have this world be as `prepare` leaves it; what that says. On a desk it is done once, and put back from then on as it was left:
+        to a control plane that begins on it anew.
+        """
+        if self._desk is None:
+            return prepare(self)
+        key = f"{name} {self._described}"
+        if not self._desk.keeps(key):
+            said = prepare(self)
+            self._desk.keep_place(key, self.state, (self.clock.now(), said))
+        self.state, (now, said) = self._desk.place_again(key)
+        self.clock.sleep(now - self.clock.now())
+        self._switch_on()
+        return said
 
     def begin(
         self,
@@ -128,6 +152,20 @@ class World:
         alone: bool = True,
     ) -> ControlPlane:
         """A new control plane, with new agents, on the state that is there; the one before is simply gone."""
+        self._switch_on(kinds, probe=probe, wrap=wrap, alone=alone)
+        for name in self.plane.hosts.names():
+            with contextlib.suppress(CorruptRecord):  # the host's own; a round says so and goes on
+                reconcile.host(self.plane, name)
+        return self.plane
+
+    def _switch_on(
+        self,
+        kinds: Iterable[Kind[ControlPlane, Any]] = KINDS,
+        *,
+        probe: Probe | None = None,
+        wrap: Callable[[Compute], Compute] = lambda compute: compute,
+        alone: bool = True,
+    ) -> None:
         directory = Hosts()
         neighbours: dict[str, SimulatedHypervisor] = {}
         self.hosts = {
@@ -135,12 +173,8 @@ class World:
         }
         for name, host in self.hosts.items():
             directory.join(name, wrap(host.compute), host.machine.reboot)
-        settings, db = Settings(state=self.state), self._db or Database(self._url)
+        settings, db = Settings(state=self.state), self._desk.db if self._desk else Database(self._url)
         self.plane = ControlPlane.assemble(settings, db, self.clock, directory, kinds, alone=alone, probe=probe)
-        for name in directory.names():
-            with contextlib.suppress(CorruptRecord):  # the host's own; a round says so and goes on
-                reconcile.host(self.plane, name)
-        return self.plane
 
     @property
     def small(self) -> str:

@@ -27,7 +27,7 @@ _WHY_NOT = filters.why_not
 
 def asked_for_all_that_is_new(world: World, story: Story) -> bool:
     """Whether the operation gave the server anything that it did not have."""
-    server_id = story.prepare(world)
+    server_id = story.prepared(world)
     before, host = _held(world), world.server(server_id).host if server_id else None
     let_through: set[str] = set()
 
