@@ -237,7 +237,7 @@ def placed(plane: ControlPlane, host: str, content: bytes) -> tuple[str, str]:
         images.add(tx, images.Image(id=image_id, owner="p", created_at=now, updated_at=now, disk_format="raw", container_format="bare"))
         digest = hashlib.sha512(content).hexdigest()
         images.activate(tx, image_id, size=len(content), virtual_size=len(content), checksum="", sha512=digest, now=now)
-        servers.insert(tx, dataclasses.replace(server(VmState.ACTIVE), id=server_id, host=host, image_id=image_id))
+        servers.insert(tx, [dataclasses.replace(server(VmState.ACTIVE), id=server_id, host=host, image_id=image_id)])
     (plane.settings.images / image_id).write_bytes(content)
     return image_id, server_id
 

@@ -250,7 +250,7 @@ class Cloud:
             with self.plane.db.write() as tx:
                 server = servers.get(tx, things["server"])
                 changed = {"id": things["host's server"], "host": host, "image_id": things["host's image"], "reservation_id": f"r-{host}"}
-                servers.insert(tx, dataclasses.replace(server, **changed))  # type: ignore[arg-type]
+                servers.insert(tx, [dataclasses.replace(server, **changed)])  # type: ignore[arg-type]
             self._file(self.plane.settings.depot / things["host's server"], b"disk of " + side.encode())
 
     def _commons(self) -> None:

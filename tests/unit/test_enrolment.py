@@ -210,7 +210,7 @@ def test_a_removed_host_may_join_anew_and_its_old_key_stays_worthless(cloud: Con
 def test_a_host_with_servers_stays(cloud: ControlPlane, tmp_path: Path) -> None:
     certificate = discovered(cloud, tmp_path)
     with cloud.db.write() as tx:
-        servers.insert(tx, dataclasses.replace(server(VmState.ACTIVE), host="host"))
+        servers.insert(tx, [dataclasses.replace(server(VmState.ACTIVE), host="host")])
     with pytest.raises(InUse, match="has servers"):
         enrolment.remove(cloud, "host")
     assert enrolment.speaks_for(cloud, certificate) == "host"

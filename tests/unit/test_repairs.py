@@ -57,7 +57,7 @@ def test_what_became_of_a_repair_is_where_its_operation_stands(plane: ControlPla
     whose = {"action": "clear", "request_id": "r", "project_id": "p", "user_id": "u"}
     row = {"id": "o", "kind": "clear", "subject": "s", "params": {}, "steps": [], "state": state, "epoch": 1}
     with plane.db.write() as tx:
-        sagas.insert(tx, **row, **whose, error={"message": "no"} if state == "undone" else None, created_at=NOW, updated_at=NOW)
+        sagas.insert(tx, [dict(**row, **whose, error={"message": "no"} if state == "undone" else None, created_at=NOW, updated_at=NOW)])
         repairs.note(tx, dataclasses.replace(FOUND, operation_id="o"), NOW)
         repairs.note(tx, dataclasses.replace(FOUND, what=What.POWER_STATE), NOW)
         found = repairs.page(tx, host=None, limit=10, marker=None)
@@ -109,14 +109,14 @@ def test_of_two_that_begin_an_operation_at_once_the_second_can_go_on_without(pla
         with plane.db.write() as tx:
             begun.set()
             try:
-                sagas.insert(tx, **row, id="second")
+                sagas.insert(tx, [dict(**row, id="second")])
             except AlreadyExists:
                 refused.append(True)
             repairs.note(tx, FOUND, NOW)
 
     other = threading.Thread(target=second)
     with plane.db.write() as tx:
-        sagas.insert(tx, **row, id="first")
+        sagas.insert(tx, [dict(**row, id="first")])
         other.start()
         if not plane.db.is_sqlite:  # where it waits for its turn before it begins
             assert begun.wait(20)
@@ -150,9 +150,9 @@ def held(plane: ControlPlane) -> ControlPlane:
     with plane.db.write() as tx:
         providers.create(tx, "host", "host", parent_id=None, now=NOW)
         providers.set_inventories(tx, providers.get(tx, "host"), {"VCPU": Inventory(100)}, now=NOW)
-        servers.insert(tx, dataclasses.replace(server(VmState.ACTIVE), id="alive"))
-        servers.insert(tx, dataclasses.replace(server(VmState.DELETED), id="deleted", deleted_at=NOW))
-        servers.insert(tx, dataclasses.replace(server(VmState.DELETED), id="reused", deleted_at=NOW))
+        servers.insert(tx, [dataclasses.replace(server(VmState.ACTIVE), id="alive")])
+        servers.insert(tx, [dataclasses.replace(server(VmState.DELETED), id="deleted", deleted_at=NOW)])
+        servers.insert(tx, [dataclasses.replace(server(VmState.DELETED), id="reused", deleted_at=NOW)])
         for name, status in (("open", MigrationStatus.FINISHED), ("over", MigrationStatus.CONFIRMED), ("undone", MigrationStatus.ERROR)):
             migrate(tx, name, status)
             hold(tx, name, "MIGRATION")

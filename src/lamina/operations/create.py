@@ -129,9 +129,10 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
                 metadata=new.metadata,
                 tags=new.tags,
             )
-            servers.insert(tx, server)
-            ports.make(tx, server.id, server.project_id, new.networks, now)
             made.append(server)
+        servers.insert(tx, made)
+        for server in made:
+            ports.make(tx, server.id, server.project_id, new.networks, now)
         if new.group_id is not None:
             server_groups.join(tx, new.group_id, [server.id for server in made])
         quotas.must_allow(
@@ -141,7 +142,7 @@ def request(plane: ControlPlane, caller: Caller, new: NewServer) -> list[Server]
             asked={} if wait else limits.asked_by(new.flavor.request, new.count),  # who waits for room waits for this too
         )
         params = Params(new.flavor, new.zone, new.host, asked_at=now, wait_until=now + wait if wait else None)
-        saga_ids = [plane.runner.enlist(tx, KIND, server.id, params, caller, action=Action.CREATE) for server in made]
+        saga_ids = plane.runner.enlist_new(tx, KIND, [server.id for server in made], params, caller, action=Action.CREATE)
     plane.runner.wake(*saga_ids)
     return made
 

@@ -131,26 +131,37 @@ class Runner(Generic[D]):
             holder = None
         elif holder is not None:
             sagas.cancel(tx, holder.id)
-        sagas.insert(
-            tx,
-            id=saga_id,
-            kind=kind.name,
-            subject=subject,
-            params=msgspec.to_builtins(params),
-            steps=list(kind.step_names),
-            state=State.WAITING if holder else State.RUNNING,
-            owner=None if holder else self.me,
-            lease_expires_at=None if holder else now + self._lease,
-            epoch=sagas.next_epoch(tx),
-            action=action,
-            request_id=caller.request_id,
-            global_request_id=caller.global_request_id,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            created_at=now,
-            updated_at=now,
-        )
+        waits = {"state": State.WAITING, "owner": None, "lease_expires_at": None} if holder else {}
+        sagas.insert(tx, [self._columns(tx, kind, params, caller, action, now) | {"id": saga_id, "subject": subject} | waits])
         return saga_id
+
+    def enlist_new(
+        self, tx: sa.Connection, kind: Kind[D, P], subjects: Iterable[str], params: P, caller: Caller, *, action: str
+    ) -> list[str]:
+        """One saga for each of these subjects, which nothing holds yet, all under one epoch: as `enlist`, at once."""
+        columns = self._columns(tx, kind, params, caller, action, self._clock.now())
+        rows = [columns | {"id": ids.new_uuid(), "subject": subject} for subject in subjects]
+        sagas.insert(tx, rows)
+        return [str(row["id"]) for row in rows]
+
+    def _columns(self, tx: sa.Connection, kind: Kind[D, P], params: P, caller: Caller, action: str, now: float) -> dict[str, Any]:
+        """What the rows of new sagas of this process have in common."""
+        return {
+            "kind": kind.name,
+            "params": msgspec.to_builtins(params),
+            "steps": list(kind.step_names),
+            "state": State.RUNNING,
+            "owner": self.me,
+            "lease_expires_at": now + self._lease,
+            "epoch": sagas.next_epoch(tx),
+            "action": action,
+            "request_id": caller.request_id,
+            "global_request_id": caller.global_request_id,
+            "project_id": caller.project_id,
+            "user_id": caller.user_id,
+            "created_at": now,
+            "updated_at": now,
+        }
 
     def wake(self, *saga_ids: str) -> None:
         """Begin to run these sagas if they are ours to run. Losing a call loses no saga: `take_over` finds it."""

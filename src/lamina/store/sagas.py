@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,12 +132,10 @@ def raise_epoch(tx: sa.Connection, epoch: int) -> bool:
     return tx.execute(_RAISE_EPOCH, {"least": epoch}).rowcount == 1
 
 
-def insert(tx: sa.Connection, **columns: Any) -> None:
-    """Add a saga. Raises `AlreadyExists` when another one holds its subject and this one would too."""
-    if columns["state"] in _HOLDING and holder(tx, columns["subject"]) is not None:
-        raise AlreadyExists(f"an operation on {columns['subject']} is running")
-    if insert_or_leave(tx, sagas, [columns]) == 0:  # another was just begun
-        raise AlreadyExists(f"an operation on {columns['subject']} is running")
+def insert(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add sagas, each given by its columns. Raises `AlreadyExists` when another one holds a subject that one of these would hold too."""
+    if insert_or_leave(tx, sagas, [dict(row) for row in rows]) < len(rows):
+        raise AlreadyExists(f"an operation on {', '.join(str(row['subject']) for row in rows)} is running")
 
 
 def get(tx: sa.Connection, saga_id: str) -> SagaRow:

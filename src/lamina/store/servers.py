@@ -54,8 +54,9 @@ def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: msgspec.to_builtins(value) for key, value in changes.items()}
 
 
-def insert(tx: sa.Connection, server: Server) -> None:
-    tx.execute(sa.insert(servers).values(**_columns({f.name: getattr(server, f.name) for f in dataclasses.fields(server)})))
+def insert(tx: sa.Connection, made: Iterable[Server]) -> None:
+    fields = dataclasses.fields(Server)
+    tx.execute(sa.insert(servers), [_columns({f.name: getattr(server, f.name) for f in fields}) for server in made])
 
 
 _BY_ID = sa.select(servers).where(servers.c.id == sa.bindparam("id"))

@@ -19,12 +19,12 @@ from lamina.cli.instance import Instance
 from lamina.model import resources
 from lamina.model.errors import LaminaError, Unavailable
 
-#: seconds between two looks at how far it has come
-LOOK = 0.1
+#: seconds between two looks at how far it has come, which cost the control planes something, and at whose operations there are
+LOOK, GLANCE = 0.5, 0.1
 #: seconds in which a load has to come to its end
 PATIENCE = 600.0
 #: most servers asked for in one request
-AT_ONCE = 500
+AT_ONCE = 250
 
 
 class Load:
@@ -101,7 +101,7 @@ class Load:
             in_flight = len(client.call("fleet", "GET", "/operations?events=false")["operations"])
             os.kill(victim.pid, signal.SIGKILL)
             began = time.perf_counter()
-            for left in self._operations(client):
+            for left in self._operations(client, GLANCE):
                 if not any(one["owner"] == owner for one in left):
                     break
             taken_over = time.perf_counter() - began
@@ -123,11 +123,11 @@ class Load:
             for asked in [pool.submit(ask, *one) for one in zip(itertools.cycle(self._replicas), range(0, count, AT_ONCE), strict=False)]:
                 asked.result()
 
-    def _operations(self, client: Client) -> Iterator[list[dict[str, Any]]]:
+    def _operations(self, client: Client, every: float = LOOK) -> Iterator[list[dict[str, Any]]]:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             yield client.call("fleet", "GET", "/operations?events=false")["operations"]
-            time.sleep(LOOK)
+            time.sleep(every)
         raise Unavailable(f"Operations are still under way after {PATIENCE:.0f} s.")
 
     def _until_at_rest(self, replica: Instance, what: str) -> None:

@@ -50,7 +50,7 @@ def many(world: World) -> list[Server]:
                     tags=tuple(t for t, n in (("two", 2), ("three", 3)) if i % n == 0),
                 )
             )
-            servers.insert(tx, made[-1])
+            servers.insert(tx, [made[-1]])
     return made
 
 
