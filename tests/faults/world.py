@@ -31,7 +31,8 @@ from lamina.model.settings import Settings
 from lamina.operations import create, reconcile
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
-from lamina.saga.runner import Caller, Probe
+from lamina.saga.probe import Probe
+from lamina.saga.runner import Caller
 from lamina.saga.steps import Kind
 from lamina.store import hosts, images, ports, providers, sagas, servers
 from lamina.store.database import Database

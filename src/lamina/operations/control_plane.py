@@ -10,7 +10,8 @@ from lamina.hosts.directory import Hosts
 from lamina.model.clock import Clock
 from lamina.model.settings import ADDRESS_WINDOW, Settings
 from lamina.operations.login_limits import LoginLimits
-from lamina.saga.runner import Probe, Runner
+from lamina.saga.probe import Probe
+from lamina.saga.runner import Runner
 from lamina.saga.steps import Kind
 from lamina.scheduling.index import Index
 from lamina.store.audit_ledger import Ledger

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from lamina.model.clock import Clock
 from lamina.model.errors import BadRequest, ConcurrentUpdate, Conflict, HostError, HostUnreachable, LaminaError, Unavailable
 from lamina.saga import counts, lines, recovery
 from lamina.saga.log import CorruptLog, Do, Entry, Event, Finish, State, Undo, next_move, unwinding
+from lamina.saga.probe import NoProbe, Probe
 from lamina.saga.steps import Change, Effect, Kind, SagaError, Step, StepDidNothing, Work
 from lamina.store import sagas
 from lamina.store.database import Database
@@ -44,19 +45,6 @@ class Cancelled(Conflict):
     """Somebody asked the operation to turn back: the server is being deleted, or the operation was aborted."""
 
     code = "lamina.saga.cancelled"
-
-
-class Probe(Protocol):
-    """Told where a saga is; fault tests raise or kill here."""
-
-    def at(self, point: str, saga_id: str, step: str) -> None:
-        """`point`: before-do, after-do, before-undo, after-undo (the effect happened, nothing is logged yet), logged."""
-        ...
-
-
-class NoProbe:
-    def at(self, point: str, saga_id: str, step: str) -> None:
-        pass
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from lamina.operations import attach, reconcile, resize, shelve
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
-from lamina.saga.runner import Probe
+from lamina.saga.probe import Probe
 from lamina.saga.steps import Effect, Kind
 from lamina.store import hosts, sagas
 from tests.faults.desk import Desk
