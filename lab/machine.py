@@ -68,7 +68,18 @@ class Machine:
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.lab.disk.resolve(), self.disk)
 
     def boot(self) -> None:
-        """Switch it on and wait until it takes commands. Raises `Failed`."""
+        """Switch it on and wait until it takes commands; once more where the emulation stood still meanwhile. Raises `Failed`."""
+        try:
+            self._boot()
+        except Failed:
+            if self._process is None or not self._says("soft lockup"):
+                raise
+            say("lab: a processor of the emulated machine stood still; it is switched on anew")
+            self._process.kill()
+            self._process.wait()
+            self._boot()
+
+    def _boot(self) -> None:
         begun = time.monotonic()
         self.console.unlink(missing_ok=True)
         self._port = free_port()
