@@ -7,12 +7,18 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from lamina.cli import draining
 from lamina.cli.connections import LAST_CALL
+from lamina.cli.draining import DrainingServer
+from lamina.cli.tls import Tls
+from lamina.model.clock import SystemClock
 from lamina.operations.control_plane import ControlPlane
 from tests.contract.public import listening
+from tests.contract.test_tls import for_loopback, made
 
 pytestmark = pytest.mark.weakness(404)
 
@@ -37,17 +43,23 @@ def answered(said: bytes) -> bool:
     return said.startswith(b"HTTP/1.1 200 ") and said.endswith(b"}")
 
 
-@pytest.mark.parametrize("asked", [True, False], ids=["has asked", "has only connected"])
-def test_who_waits_to_be_accepted_is_answered(plane: ControlPlane, asked: bool) -> None:
+def held(server: DrainingServer) -> threading.Event:
+    """Have a server accept nobody until this is set."""
     busy, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
         busy.set()
         go_on.wait(HANGS)
 
+    server.servers[0].get_loop().call_soon_threadsafe(hold)
+    assert busy.wait(HANGS)
+    return go_on
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["has asked", "has only connected"])
+def test_who_waits_to_be_accepted_is_answered(plane: ControlPlane, asked: bool) -> None:
     with listening(plane) as (server, port):
-        server.servers[0].get_loop().call_soon_threadsafe(hold)
-        assert busy.wait(HANGS)
+        go_on = held(server)
         lines = [connected(port) for _ in range(20)]
         for line in lines:
             if asked:
@@ -93,6 +105,19 @@ def test_who_connects_and_asks_nothing_does_not_keep_it(plane: ControlPlane) -> 
         begin = time.monotonic()
         assert heard(line) == b""
         assert time.monotonic() - begin < LAST_CALL + HANGS / 2
+
+
+def test_who_waits_and_speaks_no_tls_does_not_keep_it(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "TLS_HANDSHAKE", 0.5)
+    with listening(plane, Tls(made(tmp_path, for_loopback()), SystemClock(), 60.0)) as (server, port):
+        go_on = held(server)
+        lines = [connected(port) for _ in range(5)]  # the loop may still accept the first by itself
+        server.should_exit = True
+        time.sleep(0.2)
+        go_on.set()
+        begin = time.monotonic()
+        assert [heard(line) for line in lines] == [b""] * len(lines)
+    assert time.monotonic() - begin < HANGS
 
 
 def test_under_a_storm_of_connections_each_is_answered_or_refused(plane: ControlPlane) -> None:

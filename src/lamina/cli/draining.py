@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import uvicorn
 
-#: seconds that a handshake under way has to be completed
-_HANDSHAKE = 0.05
+#: seconds that a handshake under way has to be completed, and that one of TLS after it has
+_HANDSHAKE, TLS_HANDSHAKE = 0.05, 5.0
 
 #: asm-generic/socket.h
 _SO_ATTACH_FILTER = 26
@@ -60,11 +60,14 @@ class DrainingServer(uvicorn.Server):
 
     async def _serve_one(self, connection: socket.socket) -> None:
         def protocol() -> asyncio.Protocol:
+            # uvicorn declares it a plain asyncio.Protocol, and calls it so all the same
             return self.config.http_protocol_class(  # type: ignore[call-arg]
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
+        patience = TLS_HANDSHAKE if self.config.ssl else None  # asyncio's own would hold the end up for a minute
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=patience)
 
 
 def _take_nobody_new(door: socket.socket) -> None:
