@@ -72,11 +72,10 @@ class Machine:
         try:
             self._boot()
         except Failed:
-            if self._process is None or not self._says("soft lockup"):
+            if not self._says("soft lockup"):
                 raise
             say("lab: a processor of the emulated machine stood still; it is switched on anew")
-            self._process.kill()
-            self._process.wait()
+            self.cut()
             self._boot()
 
     def _boot(self) -> None:

@@ -10,7 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from lamina.agent.commands import Command
-from lamina.agent.frameworks.framework import PCI, driver_of, optional, parse_addresses, pci_file, virtual_functions, why
+from lamina.agent.frameworks.framework import (
+    PCI,
+    driver_of,
+    has_virtual_functions,
+    optional,
+    parse_addresses,
+    pci_file,
+    virtual_functions,
+    why,
+)
 from lamina.agent.sysfs import Sysfs, join
 from lamina.model import catalog
 from lamina.model.clock import Clock
@@ -58,7 +67,7 @@ def off(sysfs: Sysfs) -> list[tuple[PciAddress, int]]:
     for address in parse_addresses(optional(lambda: sysfs.list(PCI), [])):
         try:
             total = _total(sysfs, address)
-            if total and _is_nvidia(sysfs, address) and not sysfs.exists(join(PCI, str(address), "virtfn0")):
+            if total and _is_nvidia(sysfs, address) and not has_virtual_functions(sysfs, address):
                 found.append((address, total))
         except (OSError, ValueError):
             continue  # one that has just gone, which the frameworks tell of

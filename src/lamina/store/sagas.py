@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,9 +132,9 @@ def raise_epoch(tx: sa.Connection, epoch: int) -> bool:
     return tx.execute(_RAISE_EPOCH, {"least": epoch}).rowcount == 1
 
 
-def insert(tx: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert(tx: sa.Connection, rows: list[dict[str, Any]]) -> None:
     """Add sagas, each given by its columns. Raises `AlreadyExists` when another one holds a subject that one of these would hold too."""
-    if insert_or_leave(tx, sagas, [dict(row) for row in rows]) < len(rows):
+    if insert_or_leave(tx, sagas, rows) < len(rows):
         raise AlreadyExists(f"an operation on {', '.join(str(row['subject']) for row in rows)} is running")
 
 

@@ -206,6 +206,11 @@ def virtual_functions(sysfs: Sysfs, address: PciAddress) -> list[PciAddress]:
     return sorted(PciAddress.parse(sysfs.link(join(folder, n))) for n in sysfs.list(folder) if _VIRTUAL_FUNCTION.fullmatch(n))
 
 
+def has_virtual_functions(sysfs: Sysfs, address: PciAddress) -> bool:
+    """Whether a PF has any VF enabled: where it has one, it has the first."""
+    return sysfs.exists(join(PCI, str(address), "virtfn0"))
+
+
 def driver_of(sysfs: Sysfs, address: PciAddress) -> tuple[str | None, str | None]:
     """The driver a device is bound to and that driver's version, each None where the kernel tells none. Raises OSError."""
     driver = optional(lambda: sysfs.link(join(PCI, str(address), "driver")), None)

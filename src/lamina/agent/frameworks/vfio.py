@@ -22,6 +22,7 @@ from lamina.agent.frameworks.framework import (
     card_of,
     clear,
     describe,
+    has_virtual_functions,
     optional,
     parse_addresses,
     refused,
@@ -63,7 +64,7 @@ class Vfio:
 
     def addresses(self) -> list[PciAddress]:
         functions = parse_addresses(optional(lambda: self._sysfs.list(PCI), []))
-        return [f for f in functions if self._sysfs.exists(join(PCI, str(f), "virtfn0"))]
+        return [f for f in functions if has_virtual_functions(self._sysfs, f)]
 
     def read(self, settings: GpuSettings) -> Found | None:
         address = settings.address
