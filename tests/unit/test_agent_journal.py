@@ -66,6 +66,22 @@ def test_a_failed_call_has_been_seen_all_the_same(tmp_path: Path) -> None:
         raise AssertionError("a stale call was admitted")
 
 
+def test_a_fence_that_cannot_be_written_is_known_until_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    journal = Journal(folder / "journal.json")
+    folder.rmdir()
+    with pytest.raises(HostError), journal.call(call(epoch=2), "server", now=1.0):
+        pass
+    with pytest.raises(StaleFence), journal.call(call(epoch=1), "server", now=1.0):
+        raise AssertionError("a stale call was admitted")
+    folder.mkdir()
+    with journal.call(call(epoch=1), "another", now=1.0):
+        pass
+    with pytest.raises(StaleFence), Journal(folder / "journal.json").call(call(epoch=1), "server", now=1.0):
+        raise AssertionError("a stale call was admitted")
+
+
 def test_fences_of_servers_long_gone_are_forgotten(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.json")
     for server_id, now in (("old", 1.0), ("young", 2.0), ("new", REMEMBER_FENCES + 1.5)):

@@ -114,7 +114,7 @@ class Journal:
             self._content = _Content()
         except _DAMAGE as error:
             raise Conflict(f"The journal {path} is damaged ({error}); restore it from a backup, or move it away.") from error
-        #: a fence that the file does not have yet
+        #: fences that the file does not have yet: that of the call under way, and those whose writing failed
         self._pending: dict[str, SeenFence] = {}
 
     def records(self) -> Mapping[str, Record]:
@@ -141,12 +141,13 @@ class Journal:
     def call(self, call: Call, server_id: str, now: float) -> Iterator[None]:
         """Admit a call about a server. Raises `StaleFence` for one that comes after a newer one.
 
-        The fence is written with the first record the call writes, or at the latest when the call is over.
+        The fence is written with the first record the call writes, or at the latest when the call is over. Where it cannot be
+        written this process knows it all the same: its server's next operation may be on its way back already.
         """
-        fence, seen = call.fence, self._content.fences.get(server_id)
+        fence, seen = call.fence, self._pending.get(server_id) or self._content.fences.get(server_id)
         if seen is not None and fence < Fence(seen.epoch, seen.number):
             raise StaleFence(f"The host has seen a newer operation on server {server_id} than {call.operation_id}.")
-        self._pending = {server_id: SeenFence(fence.epoch, fence.number, now)}
+        self._pending[server_id] = SeenFence(fence.epoch, fence.number, now)
         try:
             yield
         finally:
