@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +11,7 @@ from openstack.connection import Connection
 
 from tests.scenario.cloud import Cloud, eventually, gpu, host
 from tests.scenario.conftest import Launch
+from tests.scenario.openstack_command import openstack
 
 HOSTS = ("one", "two", "three")
 
@@ -24,14 +20,6 @@ HOSTS = ("one", "two", "three")
 def cloud(launch: Launch) -> Cloud:
     return launch(*(host(name, gpu("0000:81:00.0", "vfio")) for name in HOSTS))
 
-
-def openstack(cloud: Cloud, *words: str, name: str = "lamina") -> Any:
-    """What the `openstack` command answers, decoded. Raises AssertionError where it fails."""
-    settings = {"OS_CLIENT_CONFIG_FILE": str(cloud.state / "clouds.yaml"), "OS_CLOUD": name}
-    command = [str(Path(sys.executable).parent / "openstack"), *words]
-    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout) if "json" in words else done.stdout
 
 
 def settled(cloud: Cloud, conn: Connection, servers: list[Any]) -> list[Any]:

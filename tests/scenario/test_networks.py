@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +11,7 @@ from openstack import exceptions
 
 from tests.scenario.cloud import Cloud, gpu, host
 from tests.scenario.conftest import Launch
+from tests.scenario.openstack_command import openstack
 
 A = "0000:81:00.0"
 
@@ -27,22 +24,6 @@ def cloud(launch: Launch, framework: str) -> Cloud:
         host("bare", gpu(A, framework)),
     )
 
-
-def openstack(cloud: Cloud, *words: str, refused: str | None = None) -> str:
-    """What the ``openstack`` command prints; with `refused` it must fail and say so."""
-    command = [str(Path(sys.executable).parent / "openstack"), "--os-cloud", "lamina", *words]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-    ran = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=kept | {"OS_CLIENT_CONFIG_FILE": str(cloud.state / "clouds.yaml")},
-    )
-    assert (ran.returncode == 0) == (refused is None), ran.stdout + ran.stderr
-    assert (refused or "") in ran.stderr
-    return ran.stdout
 
 
 def domain(cloud: Cloud, server: Any) -> Any:
@@ -124,18 +105,18 @@ def test_what_a_server_is_told_is_on_its_config_drive(cloud: Cloud) -> None:
 def test_the_openstack_command_knows_networks_and_consoles(cloud: Cloud) -> None:
     conn = cloud.connect()
     flavor, image = cloud.flavor(conn, "v1", resources__VGPU="1"), cloud.image(conn)
-    listed = json.loads(openstack(cloud, "network", "list", "-f", "json"))
+    listed = openstack(cloud, "network", "list", "-f", "json")
     assert [(n["Name"], n["Subnets"]) for n in listed] == [("lab", []), ("public", [])]
     words = ("--flavor", flavor.id, "--image", image.id, "--network", "public", "--network", "lab", "--wait", "-f", "json")
-    made = json.loads(openstack(cloud, "server", "create", "s", *words))
+    made = openstack(cloud, "server", "create", "s", *words)
     assert (made["status"], made["addresses"]) == ("ACTIVE", {"public": [], "lab": []})
-    ports = json.loads(openstack(cloud, "port", "list", "--server", "s", "-f", "json"))
+    ports = openstack(cloud, "port", "list", "--server", "s", "-f", "json")
     macs = [port["MAC Address"] for port in ports]
     assert len(macs) == 2
     written = openstack(cloud, "console", "log", "show", "s")
     assert all(mac in written for mac in macs)
     assert len(openstack(cloud, "console", "log", "show", "--lines", "1", "s").split("\n")) <= 3
     openstack(cloud, "console", "url", "show", "--novnc", "s", refused="Unavailable console type novnc.")
-    shown = json.loads(openstack(cloud, "network", "show", "public", "-f", "json"))
+    shown = openstack(cloud, "network", "show", "public", "-f", "json")
     assert (shown["status"], shown["shared"]) == ("ACTIVE", True)
-    assert json.loads(openstack(cloud, "server", "list", "-f", "json"))[0]["Networks"] == {"public": [], "lab": []}
+    assert openstack(cloud, "server", "list", "-f", "json")[0]["Networks"] == {"public": [], "lab": []}

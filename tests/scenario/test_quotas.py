@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +9,10 @@ from openstack import exceptions
 
 from tests.scenario.cloud import Cloud, gpu, host
 from tests.scenario.conftest import Launch
+from tests.scenario.openstack_command import openstack
 
 A = "0000:81:00.0"
 
-
-def openstack(cloud: Cloud, *words: str, name: str = "lamina") -> Any:
-    """What the `openstack` command answers, decoded. Raises AssertionError where it fails."""
-    environment = {"OS_CLIENT_CONFIG_FILE": str(cloud.state / "clouds.yaml"), "OS_CLOUD": name}
-    command = [str(Path(sys.executable).parent / "openstack"), *words]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-    return json.loads(done.stdout) if "json" in words else done.stdout
 
 
 def resources(cloud: Cloud, *words: str, name: str = "lamina") -> dict[str, Any]:
