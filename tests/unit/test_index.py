@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from lamina.model.requests import CandidateRequest, RequestGroup
 from lamina.operations.control_plane import ControlPlane
 from lamina.scheduling.candidates import candidates
 from lamina.scheduling.index import Index
-from lamina.store import allocations, own_providers, providers
+from lamina.store import allocations, own_providers, providers, tree_changes
 from lamina.store.database import Database
 from lamina.store.resource_names import RESOURCE_CLASSES, TRAITS
 from tests.unit.test_candidates import keys
@@ -155,6 +156,60 @@ def test_replicas_that_write_at_the_same_time_come_to_know_the_same(plane: Contr
             assert [index.tree_of(tree.root.id) for tree in there] == there
             assert keys(index.candidates(REQUEST), REQUEST) == keys(candidates(there, REQUEST), REQUEST)
     replicas[1].close()
+
+
+def deleted(tx: sa.Connection) -> None:
+    providers.delete(tx, "a")
+
+
+def put_below(tx: sa.Connection) -> None:
+    providers.update(tx, "a", "a", parent_id="b", may_move=True, now=NOW)
+
+
+def taken_out(tx: sa.Connection) -> None:
+    providers.update(tx, "c", "c", parent_id=None, may_move=True, now=NOW)
+
+
+@pytest.mark.parametrize("meanwhile", [deleted, put_below, taken_out])
+@pytest.mark.parametrize("before", ["used", "shaped"])
+@pytest.mark.parametrize("changed", ["a", "b", "abc"])
+@pytest.mark.weakness(362)
+def test_what_changes_while_an_index_looks_is_known_with_the_next_look(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, changed: str, before: str, meanwhile: Callable[[sa.Connection], None]
+) -> None:
+    """Each statement of a look may see more than the one before."""
+    index, who, since = Index(plane.db), ids.new_uuid(), tree_changes.since
+    with plane.db.write() as tx:
+        for name, parent in (("a", None), ("b", None), ("c", "b")):
+            providers.create(tx, name, name, parent_id=parent, now=NOW)
+            providers.set_inventories(tx, providers.get(tx, name), {"VCPU": Inventory(4)}, now=NOW)
+    index.refresh()
+    with plane.db.write() as tx:
+        TRAITS.ensure(tx, "CUSTOM_A")
+        for name in changed:
+            if before == "shaped":
+                providers.set_traits(tx, providers.get(tx, name), {"CUSTOM_A"}, now=NOW)
+        held = {name: {"VCPU": 1} for name in changed}
+        allocations.replace(tx, who, held, project_id="p", user_id="u", consumer_type=None, now=NOW)
+    if meanwhile is deleted:
+        with plane.db.write() as tx:
+            allocations.remove(tx, who)
+
+    def and_then(tx: sa.Connection, number: int) -> tuple[int, list[tree_changes.TreeChange]]:
+        found = since(tx, number)
+        monkeypatch.undo()
+        with plane.db.write() as writing:
+            meanwhile(writing)
+        return found
+
+    monkeypatch.setattr(tree_changes, "since", and_then)
+    index.refresh()
+    index.refresh()
+    there, wanted = trees_in(plane.db), CandidateRequest((RequestGroup("", {"VCPU": 1}),))
+    assert [index.tree_of(tree.root.id) for tree in there] == there
+    assert (index.tree_of("a") is None) == (meanwhile is deleted)
+    assert keys(index.candidates(wanted), wanted) == keys(candidates(there, wanted), wanted)
+    assert len(list(index.candidates(wanted))) == len(list(candidates(there, wanted))), "a tree is known twice"
 
 
 def test_what_is_not_committed_is_not_seen_and_what_is_rolled_back_leaves_nothing(plane: ControlPlane) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from lamina.api.reasons import reason
 from lamina.api.routing import Microversions, Room, Route
 
 _PLACEHOLDER = re.compile(r"\{([^}]+)\}")
@@ -101,7 +101,7 @@ def _body(routes: list[Route], schema_of: Mapping[int, Any]) -> dict[str, Any] |
 
 def _responses(room: Room, routes: list[Route]) -> dict[str, Any]:
     told = {status for route in routes for status in (*route.gives, *refusals(room, route))}
-    return {str(status): {"description": HTTPStatus(status).phrase} for status in sorted(told)}
+    return {str(status): {"description": reason(status)} for status in sorted(told)}
 
 
 def refusals(room: Room, route: Route) -> frozenset[int]:

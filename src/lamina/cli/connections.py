@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lamina.api.reasons import reason
 from lamina.api.security_headers import with_headers
 from lamina.model.settings import Limits
 
@@ -173,7 +174,7 @@ _TOO_LARGE = _Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of t
 def _written(refusal: _Refusal) -> bytes:
     body = refusal.why.encode()
     head = [
-        f"HTTP/1.1 {refusal.status} {refusal.status.phrase}",
+        f"HTTP/1.1 {refusal.status} {reason(refusal.status)}",
         "content-type: text/plain; charset=utf-8",
         "x-content-type-options: nosniff",
         "cache-control: no-store",

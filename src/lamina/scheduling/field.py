@@ -57,7 +57,9 @@ class Field:
     # ------------------------------------------------------------------------------------------------ keeping
 
     def put(self, snapshot: Snapshot) -> None:
-        """Have this tree, in place of what was known under its root's id."""
+        """Have this tree, in place of what was known under its root's id, and of those whose roots stand in it now."""
+        for provider in snapshot.tree.providers[1:]:
+            self.remove(provider.id)
         slot = self.stock.put(snapshot.tree)
         self._snapshots[slot] = snapshot
         ids = [p.id for p in snapshot.tree.providers if p.id in snapshot.gpus]

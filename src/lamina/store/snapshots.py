@@ -85,7 +85,10 @@ _USAGE = (
 
 
 def with_usage(tx: sa.Connection, old: Collection[Snapshot]) -> list[Snapshot]:
-    """The same trees with what is used of them now; everything else of a snapshot is taken over. In two queries."""
+    """The same trees with what is used of them now; everything else of a snapshot is taken over. In two queries.
+
+    Those that are gone meanwhile are left out: that they went is a change of its own.
+    """
     heads: dict[str, tuple[int, float]] = {}
     used: dict[str, dict[str, int]] = {}
     for provider_id, generation, updated_at, name, amount in tx.execute(_USAGE, {"roots": [s.tree.root.id for s in old]}):
@@ -105,6 +108,7 @@ def with_usage(tx: sa.Connection, old: Collection[Snapshot]) -> list[Snapshot]:
             for p in snapshot.tree.providers
             if p.id in heads
         )
-        gpus = {provider_id: GpuSnapshot(g.record, layouts[provider_id]) for provider_id, g in snapshot.gpus.items()}
-        fresh.append(Snapshot(ProviderTree(members_now), snapshot.host, gpus))
+        if members_now:
+            gpus = {provider_id: GpuSnapshot(g.record, layouts[provider_id]) for provider_id, g in snapshot.gpus.items()}
+            fresh.append(Snapshot(ProviderTree(members_now), snapshot.host, gpus))
     return fresh

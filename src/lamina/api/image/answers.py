@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from http import HTTPStatus
 from typing import Any
 
+from lamina.api.reasons import reason
 from lamina.api.routing import Reply, Version
 from lamina.model.errors import LaminaError
 from lamina.store.images import Image
@@ -13,8 +13,8 @@ from lamina.store.images import Image
 
 def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
     """Clients of Glance show the reason or the text as it comes; JSON with a ``message`` at its root is read by openstacksdk, too."""
-    status = HTTPStatus(error.status)
-    return Reply(error.status, {"message": error.message, "code": f"{error.status} {status.phrase}", "title": status.phrase})
+    title = reason(error.status)
+    return Reply(error.status, {"message": error.message, "code": f"{error.status} {title}", "title": title})
 
 
 def moment(seconds: float) -> str:

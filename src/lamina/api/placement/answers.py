@@ -9,13 +9,13 @@ from __future__ import annotations
 import email.utils
 import functools
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from lamina.api.placement.schema_words import in_words_of_json_schema
+from lamina.api.reasons import reason
 from lamina.api.routing import PROJECT_ADMIN, Handler, Microversions, Reply, Request, Route, Version
 from lamina.model import decoding, errors
 from lamina.model.errors import BadRequest, LaminaError, NotAcceptable, UnsupportedMedia
@@ -65,7 +65,7 @@ def fault(error: LaminaError, request_id: str, version: Version) -> Reply:
     """``{"errors": [{"status", "title", "detail", "request_id", "code"}]}``."""
     told: dict[str, Any] = {
         "status": error.status,
-        "title": HTTPStatus(error.status).phrase,
+        "title": reason(error.status),
         "detail": error.message,
         "request_id": request_id,
     }
