@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from lamina.model.errors import AlreadyExists, NotFound
+from lamina.model.errors import AlreadyExists, ConcurrentUpdate, NotFound
 from lamina.store.tables.identity import application_credential_roles, application_credentials, roles, tokens
 
 
@@ -37,14 +37,17 @@ _COLUMNS = [application_credentials.c[field.name] for field in dataclasses.field
 
 
 def add(tx: sa.Connection, credential: Credential, secret_hash: str) -> None:
-    """Raises `AlreadyExists` where the user has one of that name."""
+    """Raises `AlreadyExists` where the user has one of that name, and `ConcurrentUpdate` where one of its roles is no more."""
     values = {column.name: getattr(credential, column.name) for column in _COLUMNS}
     try:
         tx.execute(sa.insert(application_credentials).values(secret_hash=secret_hash, **values))
     except sa.exc.IntegrityError as error:
         raise AlreadyExists(f"There is an application credential named {credential.name} already.") from error
     held = [{"credential_id": credential.id, "role_id": role_id} for role_id in credential.roles]
-    tx.execute(sa.insert(application_credential_roles), held)
+    try:
+        tx.execute(sa.insert(application_credential_roles), held)
+    except sa.exc.IntegrityError as error:
+        raise ConcurrentUpdate("One of the roles was deleted at this moment; try again.") from error
 
 
 def of_user(tx: sa.Connection, user_id: str, *, name: str | None = None) -> list[Credential]:

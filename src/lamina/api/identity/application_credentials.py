@@ -125,9 +125,11 @@ def create(request: Request) -> Reply:
 
 
 def _roles(request: Request, wanted: list[RoleRef]) -> dict[str, str]:
-    """Those named, or all that the token has. Raises `BadRequest` for one that the token does not have."""
+    """Those named, or all that the token has. Raises `BadRequest` for one that the token does not have, and where it has none."""
     with request.plane.db.read() as tx:
         held = {role.id: role.name for role in roles.list_roles(tx) if role.name in request.context.roles}
+    if not held:
+        raise BadRequest("roles: the roles of the token are there no more")
     if not wanted:
         return held
     by_name = {name: role_id for role_id, name in held.items()}

@@ -27,9 +27,9 @@ def show(request: Request) -> Reply:
     """GET /allocations/{consumer_uuid}; a consumer that holds nothing is one with no allocations."""
     with request.plane.db.read() as tx:
         found = allocations.of_consumer(tx, _consumer_id(request))
-        if found is None:
-            return reply(request, {"allocations": {}})
-        held = providers.load(tx, providers_table.c.id.in_(list(found.allocations)))
+        held = providers.load(tx, providers_table.c.id.in_(list(found.allocations))) if found is not None else []
+    if found is None or not held:  # those it held may be gone by now, and its allocations with them
+        return reply(request, {"allocations": {}})
     plain: dict[str, Any] = {
         "allocations": {p.id: {"generation": p.generation, "resources": found.allocations[p.id]} for p in held},
     }

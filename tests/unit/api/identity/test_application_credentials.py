@@ -9,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from lamina.model.errors import ConcurrentUpdate
 from lamina.operations.control_plane import ControlPlane
-from lamina.store import role_assignments, roles, tokens
+from lamina.store import application_credentials, role_assignments, roles, tokens
+from lamina.store.application_credentials import Credential
 from lamina.store.tables import identity as tables
 
 TOKENS = "/identity/v3/auth/tokens"
@@ -64,6 +66,21 @@ def test_a_program_proves_itself_by_it(
     assert [one["id"] for one in listed] == [made["id"]]
     assert "secret" not in listed[0]
     assert client.get(f"{path}?name=other", headers=headers("demo")).json()["application_credentials"] == []
+
+
+def test_a_role_that_was_deleted_at_this_moment_is_a_conflict(
+    cloud: ControlPlane, user_ids: dict[str, str], project_ids: dict[str, str]
+) -> None:
+    made = Credential("c", user_ids["demo"], project_ids["demo"], "robot", None, False, None, 0.0, {"a-role-that-went": "gone"})
+
+    def add() -> None:
+        with cloud.db.write() as tx:
+            application_credentials.add(tx, made, "no hash")
+
+    with pytest.raises(ConcurrentUpdate, match="deleted at this moment"):
+        add()
+    with cloud.db.read() as tx:
+        assert application_credentials.of_user(tx, user_ids["demo"]) == []
 
 
 @pytest.mark.weakness(256)
