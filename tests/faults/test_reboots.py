@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lamina.operations import reconcile
+from lamina.model.hosts import PowerAction
+from lamina.model.servers import VmState
+from lamina.operations import attach, detach, power, reconcile
 from lamina.saga.log import State
 from tests.faults.desk import Desk
-from tests.faults.stories import Story
+from tests.faults.stories import Story, look_twice
 from tests.faults.test_every_step import BY_NAME, cases, failing, mend, run, the_server
-from tests.faults.world import FRAMEWORKS, At, World, replaced
-
-MOVED_BY = ("resize", "resize on one host", "revert", "revert on one host", "evacuate")
-MOVES = [case for case in cases() if str(case.values[0]) in MOVED_BY]
+from tests.faults.world import CALLER, FRAMEWORKS, ONE, At, World, replaced
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -26,7 +25,8 @@ def reboot_all(world: World) -> None:
 
 
 def come_to_rest(world: World, story: Story, server_id: str) -> None:
-    """Two looks at every host, and an operator who lets what is stuck go on."""
+    """Two looks at every host, and operators who let what is stuck go on, and start what lies in error."""
+    world.begin()
     for _ in range(2):
         for host in world.hosts:
             reconcile.host(world.plane, host)
@@ -36,10 +36,13 @@ def come_to_rest(world: World, story: Story, server_id: str) -> None:
             world.plane.runner.resume(row.id)
         world.settle()
     mend(world, story, server_id)
+    if world.server(server_id).vm_state is VmState.ERROR and world.server(server_id).host is not None:
+        power.request(world.plane, CALLER, server_id, PowerAction.HARD_REBOOT)
+        world.settle()
     world.check()
 
 
-@pytest.mark.parametrize(("story", "step"), MOVES)
+@pytest.mark.parametrize(("story", "step"), cases())
 def test_rebooted_after_a_step(world: World, story: Story, step: str) -> None:
     server_id = story.prepared(world)
     world.begin(probe=At("logged", step, lambda: reboot_all(world)))
@@ -47,10 +50,34 @@ def test_rebooted_after_a_step(world: World, story: Story, step: str) -> None:
     come_to_rest(world, story, server_id)
 
 
-@pytest.mark.parametrize(("story", "step"), [case for case in MOVES if case.values[0].kind in ("resize", "evacuate")])
+@pytest.mark.parametrize(("story", "step"), cases())
 def test_rebooted_on_the_way_back(world: World, story: Story, step: str) -> None:
     """The way back brings the source's domain up again, and for that its vGPUs."""
     server_id = story.prepared(world)
     world.begin(replaced(failing(BY_NAME[story.kind], step, "after")), probe=At("logged", step, lambda: reboot_all(world)))
     server_id = the_server(world, run(world, story, server_id))
     come_to_rest(world, story, server_id)
+
+
+@pytest.mark.parametrize("asked", ["attach", "detach"])
+def test_a_vgpu_more_or_less_where_the_host_has_lost_and_forgotten_all(world: World, asked: str) -> None:
+    """It cannot be given to the domain; nor is that in the way of the way back, and of the next look that brings them all again."""
+    server = world.created(ONE)
+    own = {vgpu.uuid for vgpu in world.vgpus(server.id)}
+    attach.request(world.plane, CALLER, server.id, world.small)
+    world.settle()
+    before = {vgpu.uuid for vgpu in world.vgpus(server.id)}
+    host = world.hosts[str(server.host)]
+    host.machine.reboot()
+    host.compute._journal.forget(before)
+    if asked == "attach":
+        attach.request(world.plane, CALLER, server.id, world.small)
+    else:
+        detach.request(world.plane, CALLER, server.id, (before - own).pop())
+    world.settle()
+    assert world.operations() == [], "it is stuck"
+    assert world.server(server.id).fault is not None
+    look_twice(world)
+    world.settle()
+    world.check()
+    assert {vgpu.uuid for vgpu in world.vgpus(server.id)} == before

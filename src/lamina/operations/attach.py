@@ -111,7 +111,7 @@ def _given(work: AttachWork, tx: sa.Connection, _domain: DomainReport) -> None:
 
 
 def _take(work: AttachWork) -> None:
-    on_hosts.fit_domain(work, "domain_has_it", work.params.host, _records(work, new=False))
+    on_hosts.fit_domain_back(work, "domain_has_it", work.params.host, _records(work, new=False))
 
 
 def _undone(work: AttachWork, tx: sa.Connection, error: SagaError) -> None:

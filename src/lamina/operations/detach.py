@@ -57,7 +57,7 @@ def _take(work: DetachWork) -> DomainReport:
 
 
 def _give(work: DetachWork) -> None:
-    on_hosts.fit_domain(work, "domain_without_it", work.params.host, on_hosts.vgpus_of(work, work.subject))
+    on_hosts.fit_domain_back(work, "domain_without_it", work.params.host, on_hosts.vgpus_of(work, work.subject))
 
 
 def _remove(work: DetachWork) -> None:

@@ -58,9 +58,7 @@ def _vgpus_made(_work: RestoreWork, tx: sa.Connection, made: tuple[VgpuReport, .
 
 def _look(work: RestoreWork) -> set[str]:
     """Nothing that stands is taken away: which of the vGPUs the host has."""
-    work.host = work.params.host
-    report = work.plane.hosts.of(work.params.host).report()
-    return {v.uuid for g in report.gpus for v in g.vgpus if v.ours}
+    return on_hosts.standing(work, work.params.host)
 
 
 def _seen(work: RestoreWork, tx: sa.Connection, there: set[str]) -> None:

@@ -70,6 +70,18 @@ def fit_domain(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> Doma
     return work.plane.hosts.of(host).fit_domain(work.call(step), spec)
 
 
+def standing(work: AnyWork, host: str) -> set[str]:
+    """Which vGPUs of ours the host has."""
+    work.host = host
+    return {v.uuid for gpu in work.plane.hosts.of(host).report().gpus for v in gpu.vgpus if v.ours}
+
+
+def fit_domain_back(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> DomainReport:
+    """`fit_domain` on a way back, which must not fail for what the host has lost in a reboot meanwhile: its next report makes up for that."""
+    there = standing(work, host)
+    return fit_domain(work, step, host, [record for record in records if record.uuid in there])
+
+
 def domain_spec(work: AnyWork, flavor: Flavor, records: list[Vgpu], *, running: bool) -> DomainSpec:
     """The server's domain as it is recorded, with these vGPUs. Raises `NotFound` where what it is rescued with is gone."""
     with work.plane.db.read() as tx:
