@@ -77,7 +77,7 @@ def standing(work: AnyWork, host: str) -> set[str]:
 
 
 def fit_domain_back(work: AnyWork, step: str, host: str, records: list[Vgpu]) -> DomainReport:
-    """`fit_domain` on a way back, which must not fail for what the host has lost in a reboot meanwhile: its next report makes up for that."""
+    """`fit_domain` on a way back, which must not fail for what the host has lost in a reboot: its next report makes up for that."""
     there = standing(work, host)
     return fit_domain(work, step, host, [record for record in records if record.uuid in there])
 
