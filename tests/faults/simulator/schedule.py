@@ -207,10 +207,14 @@ def come_to_rest(scene: Scene) -> None:
             break
     reconcile.idle(scene.plane)
     scene.rest()
-    if scene.stage.ask("SELECT 1 FROM sightings"):  # what is left over goes when it has been seen for long enough
+    for _ in scene.sites:  # what is left over goes when it has been seen for long enough, a server's on one host after the other
+        if not scene.stage.ask("SELECT 1 FROM sightings"):
+            break
         scene.clock.sleep(scene.plane.settings.orphan_grace)
         scene.look_at_hosts()
         reconcile.idle(scene.plane)
+        scene.rest()
+        scene.look_at_hosts()  # while the one was cleared, nothing was concluded of the other
         scene.rest()
 
 
