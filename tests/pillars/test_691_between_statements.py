@@ -39,7 +39,9 @@ def quiet() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def others() -> Iterator[Others]:
     with opened() as door:
-        yield Others(door)
+        made = Others(door)
+        yield made
+        made.close()
 
 
 class Others:
@@ -56,6 +58,9 @@ class Others:
         self._connection = sqlite3.connect(str(db.engine.url.database), isolation_level=None, check_same_thread=False, timeout=0)
         self._read: list[str] = []
         self._after_number, self._table, self._came = 0, "", False
+
+    def close(self) -> None:
+        self._connection.close()
 
     def _after(self, connection: sa.Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
         if connection.get_execution_options().get("lamina_write"):

@@ -21,7 +21,6 @@ def cloud(launch: Launch) -> Cloud:
     return launch(*(host(name, gpu("0000:81:00.0", "vfio")) for name in HOSTS))
 
 
-
 def settled(cloud: Cloud, conn: Connection, servers: list[Any]) -> list[Any]:
     return [cloud.settled(conn, server.id) for server in servers]
 

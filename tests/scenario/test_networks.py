@@ -25,7 +25,6 @@ def cloud(launch: Launch, framework: str) -> Cloud:
     )
 
 
-
 def domain(cloud: Cloud, server: Any) -> Any:
     """The domain as the simulated machine keeps it."""
     machine = json.loads((cloud.state / "machines" / f"{server.compute_host}.json").read_text())

@@ -14,7 +14,6 @@ from tests.scenario.openstack_command import openstack
 A = "0000:81:00.0"
 
 
-
 def resources(cloud: Cloud, *words: str, name: str = "lamina") -> dict[str, Any]:
     """Resource -> limit, or what is in use, as `openstack quota show` has them."""
     shown = openstack(cloud, "quota", "show", "--compute", *words, "-f", "json", name=name)
