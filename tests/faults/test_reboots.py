@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from lamina.model.gpus import VgpuState
 from lamina.model.hosts import PowerAction
 from lamina.model.servers import VmState
-from lamina.operations import attach, detach, power, reconcile
+from lamina.operations import attach, detach, power, reconcile, resize
 from lamina.saga.log import State
 from tests.faults.desk import Desk
 from tests.faults.stories import Story, look_twice
 from tests.faults.test_every_step import BY_NAME, cases, failing, mend, run, the_server
-from tests.faults.world import CALLER, FRAMEWORKS, ONE, At, World, replaced
+from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, At, World, replaced
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -81,3 +82,22 @@ def test_a_vgpu_more_or_less_where_the_host_has_lost_and_forgotten_all(world: Wo
     world.settle()
     world.check()
     assert {vgpu.uuid for vgpu in world.vgpus(server.id)} == before
+
+
+def test_what_a_boot_brings_back_after_it_was_given_up_is_said_to_be_there(world: World) -> None:
+    """A server that waits for its confirmation is not started by hand; its record must not go on telling that its vGPUs are to be made."""
+    server = world.created(TWO)
+    resize.request(world.plane, CALLER, server.id, ONE)
+    world.settle()
+    name = str(world.server(server.id).host)
+    world.hosts[name].machine.reboot()
+    world.begin(probe=At("logged", "vgpus_present", lambda: world.hosts[name].machine.reboot()))
+    world.settle()
+    assert VgpuState.PLANNED in {vgpu.state for vgpu in world.vgpus(server.id)}
+    assert world.server(server.id).vm_state is VmState.RESIZED
+    world.hosts[name].machine.reboot()
+    assert world.hosts[name].compute.restore() == []
+    reconcile.host(world.plane, name)
+    world.settle()
+    assert {vgpu.state for vgpu in world.vgpus(server.id)} == {VgpuState.PRESENT}
+    world.check()

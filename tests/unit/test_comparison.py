@@ -57,6 +57,17 @@ def test_a_missing_vgpu_is_made_anew(state: VgpuState) -> None:
     assert repairs(report(), ACTIVE, vgpu(state=state)) == [Lack("s", Params("h", True), "vGPU v is missing")]
 
 
+def test_a_vgpu_that_had_been_given_up_and_stands_again_is_said_to_be_there() -> None:
+    planned, there = vgpu(state=VgpuState.PLANNED), report(vgpus=("v",))
+    assert {s: [v.uuid for v in made] for s, made in plan(view(there, ACTIVE, records=(planned,))).returned.items()} == {"s": ["v"]}
+    assert plan(view(there, ACTIVE, records=(vgpu(state=VgpuState.PRESENT),))).returned == {}
+    assert plan(view(report(foreign=("v",)), ACTIVE, records=(planned,))).returned == {}
+    assert plan(view(there, records=(planned,))).returned == {}
+    for held in ({"busy": {"s"}}, {"clearing": {"s"}}):
+        assert plan(view(there, ACTIVE, records=(planned,), **held)).returned == {}
+    assert plan(view(there, ACTIVE, records=(planned, vgpu("other")))).returned == {}, "what brings the other sees to both"
+
+
 def test_a_foreign_device_of_the_same_uuid_is_not_ours() -> None:
     assert [r.why for r in repairs(report(foreign=("v",)), ACTIVE, vgpu())] == ["vGPU v is missing"]
 

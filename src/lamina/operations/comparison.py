@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Set
 
-from lamina.model.hosts import HostReport, PowerState
+from lamina.model.gpus import VgpuState
+from lamina.model.hosts import HostReport, PowerState, VgpuReport
 from lamina.model.repairs import REBOOTED, Key, What
 from lamina.model.servers import Server, VmState
 from lamina.operations import restore
@@ -83,6 +84,8 @@ class Plan:
     """What is to be done about one host. `waiting` was seen, and is looked at once more before it is removed."""
 
     lacks: tuple[Lack, ...] = ()
+    #: what had been given up and stands again, each server's together
+    returned: Mapping[str, tuple[VgpuReport, ...]] = dataclasses.field(default_factory=dict)
     told: Mapping[str, tuple[VmState, PowerState]] = dataclasses.field(default_factory=dict)
     removals: tuple[Leftover, ...] = ()
     waiting: tuple[Leftover, ...] = ()
@@ -110,6 +113,7 @@ def plan(view: View) -> Plan:
     removals, waiting = removable(view)
     return Plan(
         lacks=tuple(lacks),
+        returned=returned(view, mended),
         told=drift(view.report, view.servers.values(), view.busy | mended | owed),
         removals=removals,
         waiting=waiting,
@@ -163,6 +167,20 @@ def lacking(view: View, owed: Set[str]) -> list[Lack]:
             continue
         running = owner.power_state in _ON if owner.host == report.host else None
         found.append(Lack(server_id, restore.Params(report.host, running), why))
+    return found
+
+
+def returned(view: View, mended: Set[str]) -> dict[str, tuple[VgpuReport, ...]]:
+    """The vGPUs that an operation could not bring back and a later boot has, from the host's journal, by their servers.
+
+    `mended` are those to which an operation sees.
+    """
+    there = {v.uuid: v for g in view.report.gpus for v in g.vgpus if v.ours}
+    found: dict[str, tuple[VgpuReport, ...]] = {}
+    for record in view.records:
+        at_rest = record.server_id in view.servers and record.server_id not in view.busy | view.clearing | mended
+        if at_rest and record.state is VgpuState.PLANNED and record.uuid in there:
+            found[record.server_id] = *found.get(record.server_id, ()), there[record.uuid]
     return found
 
 

@@ -23,6 +23,7 @@ from lamina.model.hosts import HostReport, PowerState
 from lamina.model.repairs import REBOOTED, Key, Repair, What
 from lamina.model.servers import Migration, Server, VmState
 from lamina.operations import clear, clear_evacuated, comparison, discovery, restore
+from lamina.operations import steps_on_hosts as on_hosts
 from lamina.operations.comparison import Leftover, Plan, View
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.counts import REPAIRS
@@ -313,6 +314,9 @@ class _Mending:
                 left |= {(REBOOTED, lack.server_id)} if lack.server_id in owed else set()
                 continue
             self.note(tx, Repair(What.RESTORE, name, lack.server_id, lack.server_id, lack.why, saga_id))
+        for server_id, made in plan.returned.items():
+            servers.hold(tx, server_id, expected=view.servers[server_id].generation)
+            on_hosts.record_vgpus(tx, made, VgpuState.PRESENT)
         for server_id, (vm_state, power_state) in plan.told.items():
             server = view.servers[server_id]
             # an operation that has just begun on it knows better
