@@ -88,9 +88,11 @@ def inventories_are_true(scene: Scene) -> None:
     with scene.plane.db.read() as tx:
         trees = providers.load_trees(tx)
         by_id = {p.id: p for tree in trees for p in tree.providers}
-        for record in hosts.gpus_of(tx):
+        records = hosts.gpus_of(tx)
+        layouts = hosts.layouts(tx, records)
+        for record in records:
             if record.provider_id is not None and record.present:
-                wanted = capacity.gpu_inventory(record.gpu, hosts.layout(tx, record))
+                wanted = capacity.gpu_inventory(record.gpu, layouts[record.provider_id])
                 there = by_id[record.provider_id].inventories.get(record.gpu.resource_class)
                 assert (there.total if there else 0) == (wanted.total if wanted else 0), f"the inventory of {record.address} is not true"
 

@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from lamina.agent import journal
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
@@ -40,13 +40,22 @@ from tests.faults.world import CALLER, CARDS, FLEET, Killed, VirtualClock, World
 BEGINNING, PREPARED = 1_700_000_000.0, 1_700_001_000.0
 
 
-_UNFINISHED = "SELECT 1 FROM sagas WHERE state IN ('running', 'unwinding', 'stuck', 'waiting') LIMIT 1"
+_UNDER_WAY = "SELECT id, kind, state, owner FROM sagas WHERE state IN ('running', 'unwinding', 'stuck', 'waiting') ORDER BY seq"
 #: what a server that stands from the beginning has become last
 SHELVED: Final = "shelved"
 #: and what it may have been given
 ATTACHED: Final = "attached"
 #: servers that stand from the beginning, each by its sizes; of one that has been resized, which nobody has confirmed, both are told
 Servers = Sequence[Sequence[Flavor | Literal["shelved", "attached"]]]
+
+
+class UnderWay(NamedTuple):
+    """An operation that has not ended, as far as a schedule must know it."""
+
+    id: str
+    kind: str
+    state: str
+    owner: str | None
 
 
 class FixedClock(VirtualClock):
@@ -207,9 +216,9 @@ class Scene(World):
         self.plane.runner.take_over()
         return self.plane
 
-    def operations(self) -> Sequence[sagas.SagaRow]:
-        """Asked for all the time, and mostly there are none."""
-        return super().operations() if self.stage.ask(_UNFINISHED) else []
+    def under_way(self) -> list[UnderWay]:
+        """Those of `operations`, in the same order; asked for all the time."""
+        return [UnderWay(*row) for row in self.stage.ask(_UNDER_WAY)]
 
     # ------------------------------------------------------------------------------------------------ moves
 
@@ -248,10 +257,10 @@ class Scene(World):
 
     def rest(self, most: int = 200) -> None:
         """Advance until nothing moves."""
-        if self.stage.ask(_UNFINISHED):
+        if self.under_way():
             self.plane.runner.take_over()
         for _ in range(most):
-            rows = [row for row in self.operations() if row.state in (State.RUNNING, State.UNWINDING)]
+            rows = [row for row in self.under_way() if row.state in (State.RUNNING, State.UNWINDING)]
             if not rows:
                 return
             for row in rows:
@@ -273,7 +282,7 @@ class Scene(World):
         self.clock.sleep(self.plane.settings.lease + 1)
         self.begin(alone=False)
         for _ in range(moves):
-            rows = [row for row in self.operations() if row.owner == self.plane.runner.me]
+            rows = [row for row in self.under_way() if row.owner == self.plane.runner.me]
             if rows:
                 self.move(rows[0].id)
 

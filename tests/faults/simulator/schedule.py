@@ -10,17 +10,19 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import sqlalchemy as sa
+
 from lamina.agent.simulated.machine import MachineDevice
 from lamina.model.errors import HypervisorError, LaminaError
 from lamina.model.gpus import Framework
 from lamina.model.hosts import PowerAction, PowerState
-from lamina.model.servers import Server, VmState
 from lamina.operations import power, reconcile
 from lamina.operations.control_plane import ControlPlane
 from lamina.operations.kinds import KINDS
 from lamina.saga.log import State
 from lamina.saga.steps import Kind
-from lamina.store import servers
+from lamina.store.servers import SERVERS
+from lamina.store.tables.compute import servers
 from tests.faults.simulator import promises
 from tests.faults.simulator.choosers import CHOOSERS
 from tests.faults.simulator.scene import ATTACHED, SHELVED, Scene, Servers, Stage, seeded
@@ -31,6 +33,11 @@ ERRNOS = (errno.EINVAL, errno.EBUSY, errno.ENOSPC, errno.ENODEV, errno.EIO, errn
 _WRITES = frozenset({"write-before", "write-after"})
 #: what a move tells that moved no operation
 NOTHING = "nothing to move"
+_ALIVE = sa.select(servers).where(servers.c.deleted_at.is_(None)).order_by(servers.c.created_at, servers.c.seq.desc())
+#: broken, and nothing is being done about it
+_LYING = """
+    SELECT id FROM servers WHERE vm_state = 'error' AND host IS NOT NULL AND task_state IS NULL ORDER BY created_at DESC, seq DESC
+"""
 _AT_WORK = _WRITES | {"journal-before", "journal-after", "domain-before", "domain-after"}
 
 
@@ -191,17 +198,17 @@ def come_to_rest(scene: Scene) -> None:
     scene.rest()
     scene.call_up()
     for _ in range(6):
-        repaired = scene.look_at_hosts() or scene.operations()  # what an operation holds is looked at once it is over
+        repaired = scene.look_at_hosts() or scene.under_way()  # what an operation holds is looked at once it is over
         scene.rest()
         promises.always(scene)
         promises.stuck_has_a_reason(scene)
-        stuck = [row.id for row in scene.operations() if row.state == State.STUCK]
+        stuck = [row.id for row in scene.under_way() if row.state == State.STUCK]
         for saga_id in stuck:
             scene.plane.runner.resume(saga_id)
-        lying = _lying(scene)
+        lying = scene.stage.ask(_LYING)
         left = scene.stage.ask("SELECT id FROM migrations WHERE type = 'evacuation' AND status = 'done'")
-        for server in lying:
-            power.request(scene.plane, CALLER, server.id, PowerAction.HARD_REBOOT)
+        for (server_id,) in lying:
+            power.request(scene.plane, CALLER, server_id, PowerAction.HARD_REBOOT)
         scene.rest()
         if not (repaired or stuck or lying or left):
             break
@@ -218,11 +225,6 @@ def come_to_rest(scene: Scene) -> None:
         scene.rest()
 
 
-def _lying(scene: Scene) -> list[Server]:
-    with scene.plane.db.read() as tx:
-        return [s for s in servers.page(tx) if s.vm_state is VmState.ERROR and s.host is not None and s.task_state is None]
-
-
 # ------------------------------------------------------------------------------------------------ what events do
 
 
@@ -230,7 +232,7 @@ def _ask(scene: Scene, event: Event) -> str:
     weighted = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
     chooser = weighted[event.draw % len(weighted)]
     with scene.plane.db.read() as tx:
-        alive = sorted((s for s in servers.page(tx) if s.deleted_at is None), key=lambda s: s.created_at)
+        alive = SERVERS.every(tx.execute(_ALIVE))
     suited = [s for s in alive if s.vm_state in chooser.suits] or alive
     if not suited:
         chooser = CHOOSERS[0]
@@ -245,7 +247,7 @@ def _ask(scene: Scene, event: Event) -> str:
 
 
 def _move(scene: Scene, event: Event) -> str:
-    rows = [row for row in scene.operations() if row.state in (State.RUNNING, State.UNWINDING) and row.owner == scene.plane.runner.me]
+    rows = [row for row in scene.under_way() if row.state in (State.RUNNING, State.UNWINDING) and row.owner == scene.plane.runner.me]
     if not rows:
         scene.plane.runner.take_over()
         return NOTHING
@@ -388,7 +390,7 @@ def _guest_shuts_down(scene: Scene, event: Event) -> str:
 
 def _resume(scene: Scene, _event: Event) -> str:
     promises.stuck_has_a_reason(scene)
-    stuck = [row.id for row in scene.operations() if row.state == State.STUCK]
+    stuck = [row.id for row in scene.under_way() if row.state == State.STUCK]
     for saga_id in stuck:
         scene.plane.runner.resume(saga_id)
     return str(len(stuck))
