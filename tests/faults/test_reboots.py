@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lamina.model.gpus import VgpuState
-from lamina.model.hosts import PowerAction
+from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import VmState
-from lamina.operations import attach, detach, power, reconcile, resize
+from lamina.operations import attach, confirm, detach, power, reconcile, resize
 from lamina.saga.log import State
 from tests.faults.desk import Desk
 from tests.faults.stories import Story, look_twice
 from tests.faults.test_every_step import BY_NAME, cases, failing, mend, run, the_server
-from tests.faults.world import CALLER, FRAMEWORKS, ONE, TWO, At, World, replaced
+from tests.faults.world import CALLER, FRAMEWORKS, ONE, PLAIN, TWO, At, World, replaced
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -100,4 +100,27 @@ def test_what_a_boot_brings_back_after_it_was_given_up_is_said_to_be_there(world
     reconcile.host(world.plane, name)
     world.settle()
     assert {vgpu.state for vgpu in world.vgpus(server.id)} == {VgpuState.PRESENT}
+    world.check()
+
+
+@pytest.mark.parametrize("step", ["vgpus_present", "domain_restored"])
+def test_a_server_runs_on_whatever_becomes_of_what_its_resize_holds_beside_it(world: World, step: str) -> None:
+    """Its own host went down before the resize brought it up there; what waits for a revert is missing, and the host refuses to make it."""
+    server = world.created(ONE)
+    name = str(server.host)
+    world.hosts[name].machine.reboot()
+    resize.request(world.plane, CALLER, server.id, PLAIN, host=name)
+    world.settle()
+    running = world.server(server.id)
+    assert (running.host, running.vm_state, running.power_state) == (name, VmState.RESIZED, PowerState.RUNNING)
+    world.begin(replaced(failing(BY_NAME["restore"], step, "after")))
+    world.settle()
+    left = world.server(server.id)
+    assert left.fault is not None, "nothing failed"
+    assert (left.vm_state, left.power_state) == (VmState.RESIZED, PowerState.RUNNING)
+    assert world.hosts[name].machine.state.domains[server.id].power_state is PowerState.RUNNING
+    world.begin()
+    confirm.request(world.plane, CALLER, server.id)
+    world.settle()
+    assert world.server(server.id).vm_state is VmState.ACTIVE
     world.check()

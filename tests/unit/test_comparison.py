@@ -101,6 +101,14 @@ def test_the_source_of_a_pending_resize_gets_its_vgpus_and_no_domain_is_started(
     assert repairs(said, moved, vgpu(consumer_id="migration"), rebooted=True) == [Lack("s", Params("h", None), "vGPU v is missing")]
 
 
+def test_a_domain_is_not_touched_for_what_its_resize_on_the_same_host_holds_beside_it() -> None:
+    resized = server(VmState.RESIZED)
+    held = vgpu("old", consumer_id="migration")
+    assert repairs(report(vgpus=("v",)), resized, vgpu(), held) == [Lack("s", Params("h", None), "vGPU old is missing")]
+    assert repairs(report(), resized, held, vgpu()) == [Lack("s", Params("h", True), "vGPU old is missing")]
+    assert repairs(report(vgpus=("v",), power=None), resized, vgpu(), held) == [Lack("s", Params("h", True), "vGPU old is missing")]
+
+
 def test_what_a_migration_that_is_over_pays_for_is_not_made_anew() -> None:
     here = dataclasses.replace(ACTIVE, host="h")
     assert plan(view(report(), here, records=(vgpu(consumer_id="over"),))).lacks == ()

@@ -145,27 +145,32 @@ def starts_owed(view: View) -> frozenset[str]:
 
 
 def lacking(view: View, owed: Set[str]) -> list[Lack]:
-    """The servers that lack a vGPU, their domain, or their running. One that somebody shut off on a host that did not reboot is left so."""
+    """The servers that lack a vGPU, their domain, or their running. One that somebody shut off on a host that did not reboot is left so.
+
+    A domain is not touched for the sake of a vGPU that only a migration pays for.
+    """
     report = view.report
     there = {v.uuid for g in report.gpus for v in g.vgpus if v.ours}
     domains = {d.server_id for d in report.domains if d.server_id is not None}
     lacks: dict[str, str] = {}
+    #: those whose domain cannot run as it is
+    down: set[str] = set()
     for record in view.records:
         # what a migration pays for whose server has arrived, nobody needs
         needed = record.consumer_id == record.server_id or record.consumer_id in view.moving
         if needed and record.uuid not in there:
             lacks.setdefault(record.server_id, f"vGPU {record.uuid} is missing")
+            down |= {record.server_id} if record.consumer_id == record.server_id else set()
     for server in view.servers.values():
-        if server.host == report.host and server.id not in domains:
-            lacks.setdefault(server.id, "its domain is missing")
-        elif server.host == report.host and server.id in owed:
-            lacks.setdefault(server.id, "its domain is not running")
+        if server.host == report.host and (server.id not in domains or server.id in owed):
+            lacks.setdefault(server.id, "its domain is missing" if server.id not in domains else "its domain is not running")
+            down.add(server.id)
     found = []
     for server_id, why in sorted(lacks.items()):
         owner = view.servers.get(server_id)
         if owner is None or server_id in view.busy or owner.vm_state in (VmState.BUILDING, VmState.ERROR, VmState.DELETED):
             continue
-        running = owner.power_state in _ON if owner.host == report.host else None
+        running = owner.power_state in _ON if owner.host == report.host and server_id in down else None
         found.append(Lack(server_id, restore.Params(report.host, running), why))
     return found
 

@@ -26,7 +26,7 @@ from lamina.store.tables.hosts import vgpus
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Params:
-    """``running`` is whether the server's domain is to run; None where `host` is only the source of a pending resize."""
+    """``running`` is whether the server's domain is to run; None where only what the source of a pending resize holds is missing."""
 
     host: str
     running: bool | None
