@@ -124,3 +124,50 @@ def test_a_server_runs_on_whatever_becomes_of_what_its_resize_holds_beside_it(wo
     world.settle()
     assert world.server(server.id).vm_state is VmState.ACTIVE
     world.check()
+
+
+def somebody_is_faster(world: World, name: str) -> None:
+    """The host reboots, and on the VFs that it had given there stand vGPUs of somebody else."""
+    state = world.hosts[name].machine.state
+    before = dict(state.vf_types)
+    world.hosts[name].machine.reboot()
+    state.vf_types.update(before)
+
+
+@pytest.mark.parametrize("action", [PowerAction.ON, PowerAction.SOFT_REBOOT, PowerAction.HARD_REBOOT])
+def test_nobody_is_started_on_what_somebody_else_has_made_where_its_own_was(desk: Desk, action: PowerAction) -> None:
+    world = World.on(desk, "vfio")
+    server = world.created(ONE)
+    name = str(server.host)
+    if action is PowerAction.ON:
+        power.request(world.plane, CALLER, server.id, PowerAction.OFF)
+        world.settle()
+    foreign = set(world.hosts[name].machine.state.vf_types)
+    somebody_is_faster(world, name)
+    power.request(world.plane, CALLER, server.id, action)
+    world.settle()
+    if action is PowerAction.SOFT_REBOOT:  # no devices are made for it
+        assert world.server(server.id).vm_state is VmState.ERROR
+        assert "not Lamina's" in str(world.server(server.id).fault)
+        power.request(world.plane, CALLER, server.id, PowerAction.HARD_REBOOT)
+        world.settle()
+    domain = world.hosts[name].machine.state.domains[server.id]
+    assert (world.server(server.id).vm_state, domain.power_state) == (VmState.ACTIVE, PowerState.RUNNING)
+    assert foreign.isdisjoint(domain.devices.values())
+
+
+def test_nor_where_the_host_reboots_between_its_vgpus_and_its_start(desk: Desk) -> None:
+    world = World.on(desk, "vfio")
+    server = world.created(ONE)
+    name = str(server.host)
+    foreign = set(world.hosts[name].machine.state.vf_types)
+    world.hosts[name].machine.reboot()
+    world.begin(probe=At("logged", "vgpus_present", lambda: somebody_is_faster(world, name)))
+    world.settle()
+    assert world.server(server.id).vm_state is VmState.ERROR
+    assert world.hosts[name].machine.state.domains[server.id].power_state is PowerState.SHUTDOWN
+    power.request(world.plane, CALLER, server.id, PowerAction.HARD_REBOOT)
+    world.settle()
+    domain = world.hosts[name].machine.state.domains[server.id]
+    assert domain.power_state is PowerState.RUNNING
+    assert foreign.isdisjoint(domain.devices.values())

@@ -215,16 +215,17 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("a release forgets no vGPU", _without(hosts, "delete_vgpus"), known=2),
     Variant("the journal is written after the device is made", _journalled_late, known=2),
     Variant("the journal forgets before the device is gone", _without(ComputeService, "release_vgpus", _forget_first), known=26),
-    Variant("the journal lets a stale fence pass", _without(Journal, "call", _any_fence), known=188),
+    Variant("the journal lets a stale fence pass", _without(Journal, "call", _any_fence), known=189),
     Variant("a fence that could not be written is forgotten", _without(Journal, "call", _unwritten_forgotten), known=102),
     Variant("a failed call is taken back in the journal alone", _without(ComputeService, "_take_back", _take_back_by_word), known=20),
     Variant("whatever stands where the journal says is ours", _without(ComputeService, "_is", lambda *_: True), known=82),
+    Variant("a domain starts on whatever is where its vGPU was", _without(ComputeService, "_must_not_be_anothers"), known=103),
     Variant("a retry makes another vGPU", _without(steps_on_hosts, "ensure_vgpus", _another_each_time)),
     Variant("a step is logged before its effect", _without(runner._Turn, "_effect", _logged_first), known=10),
     Variant("recovery forgets what unwinds", _without(recovery, "plan", _forgets_unwinding), known=6),
-    Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None), known=138),
+    Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None), known=139),
     Variant("an undo of create leaves the vGPUs", kinds=_step(create.KIND, "vgpus_present", undo=None), known=24),
-    Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None), known=137),
+    Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None), known=138),
     Variant("create does not record where its vGPUs are", kinds=_step(create.KIND, "vgpus_present", then=None)),
     Variant("create ends without a word", kinds=_silent_end(create.KIND), known=24),
     Variant("an undo of resize leaves the claim", kinds=_step(resize.KIND, "claimed", undo=None), known=31),
@@ -234,9 +235,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("resize leaves the disk behind", kinds=_step(resize.KIND, "disk_moved", do=_disk_left), known=30),
     Variant("resize ends without a word", kinds=_silent_end(resize.KIND), known=15),
     Variant("the way back does without the vGPUs", _without(steps_on_hosts, "bring_back", _without_vgpus), known=20),
-    Variant("confirm leaves the source's vGPUs", kinds=_step(confirm.KIND, "source_removed", do=_domain_alone), known=151),
-    Variant("confirm leaves the source's domain", kinds=_step(confirm.KIND, "source_removed", do=_vgpus_alone), known=151),
-    Variant("confirm goes on paying for the source", kinds=_step(confirm.KIND, "confirmed", do=_unreleased), known=151),
+    Variant("confirm leaves the source's vGPUs", kinds=_step(confirm.KIND, "source_removed", do=_domain_alone), known=152),
+    Variant("confirm leaves the source's domain", kinds=_step(confirm.KIND, "source_removed", do=_vgpus_alone), known=152),
+    Variant("confirm goes on paying for the source", kinds=_step(confirm.KIND, "confirmed", do=_unreleased), known=152),
     Variant("revert leaves the target's vGPUs", kinds=_step(revert.KIND, "target_vgpus_removed", do=_nothing), known=30),
     Variant("revert leaves the target running", kinds=_step(revert.KIND, "target_stopped", do=_nothing), known=30),
     Variant("revert hands nothing back", kinds=_step(revert.KIND, "reverted", do=_not_handed_back), known=30),
@@ -245,7 +246,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("an undo of evacuate leaves the target's vGPUs", kinds=_step(evacuate.KIND, "target_vgpus_present", undo=None), known=47),
     Variant("an undo of evacuate leaves the target's domain", kinds=_step(evacuate.KIND, "target_defined", undo=None), known=50),
     Variant("evacuate ends without a word", kinds=_silent_end(evacuate.KIND), known=19),
-    Variant("nobody clears what was evacuated", _without(reconcile, "_clear_evacuated"), known=108),
+    Variant("nobody clears what was evacuated", _without(reconcile, "_clear_evacuated"), known=109),
     Variant("what was evacuated is restored", _without(servers, "evacuations", lambda *_, **__: []), known=10),
     Variant("a clearing leaves the vGPUs", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_domain_alone), known=10),
     Variant("a clearing leaves the domain", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_vgpus_alone), known=10),
@@ -257,7 +258,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("restore makes no vGPUs", kinds=_step(restore.KIND, "vgpus_present", do=lambda _work: ()), known=6),
     Variant("nobody repairs what a host has lost", _without(comparison, "lacking", lambda *_: []), known=3),
     Variant("what is left over stays", _without(comparison, "removable", lambda _: ((), ())), known=19),
-    Variant("nobody notices what a guest does", _without(comparison, "drift", lambda *_: {}), known=106),
+    Variant("nobody notices what a guest does", _without(comparison, "drift", lambda *_: {}), known=107),
 )
 
 
@@ -265,13 +266,14 @@ def corners() -> Iterator[tuple[int, list[Event]]]:
     """Schedules for what chance seldom meets.
 
     A migration or an evacuation, after each of its moves, meets a deletion or a refusal; after a reboot somebody else is where
-    a server's vGPU was; a call comes to a host that could not write down that it has heard a newer one.
+    a server's vGPU was, which is deleted or rebooted then; a call comes to a host that could not write down that it has heard a newer one.
     """
     asks = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
     migrate = next(n for n, chooser in enumerate(asks) if chooser.kind == "resize" and chooser.weight == 1)
     deletion = next(n for n, chooser in enumerate(asks) if chooser.kind == "delete")
     revert_it = next(n for n, chooser in enumerate(asks) if chooser.kind == "revert")
     evacuation = next(n for n, chooser in enumerate(asks) if chooser.kind == "evacuate")
+    soft_reboot = next(n for n, chooser in enumerate(asks) if chooser.kind == "power") + 2 * len(asks)
     snapshot = next(n for n, chooser in enumerate(asks) if chooser.kind == "snapshot")
     for seed in (2, 3):
         yield seed, [Event("ask", migrate), Event("run", 0, 9), Event("ask", revert_it), Event("run", 0, 9)]
@@ -288,6 +290,7 @@ def corners() -> Iterator[tuple[int, list[Event]]]:
         lost = [Event("reboot", place, 2), Event("foreign", place, place // 10)]
         yield 3, [*lost, Event("ask", deletion), Event("run", 0, 9), Event("ask", deletion), Event("run", 0, 9)]
     yield 2, [Event("ask", snapshot), Event("overtaken", 2), Event("journal full", 0), Event("move", 0)]
+    yield 3, [Event("reboot", 5, 2), Event("foreign", 5, 0), Event("ask", soft_reboot, 1), Event("run", 0, 9)]
 
 
 def schedules(patience: int) -> list[tuple[int, list[Event] | None]]:

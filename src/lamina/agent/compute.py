@@ -50,6 +50,9 @@ from lamina.model.hosts import (
 )
 from lamina.model.ids import PciAddress
 
+#: what may start a domain that is off
+_STARTING = frozenset({PowerAction.ON, PowerAction.SOFT_REBOOT, PowerAction.HARD_REBOOT})
+
 
 class ComputeService:
     """One host's; thread-safe.
@@ -409,7 +412,7 @@ class ComputeService:
             yield
 
     def ensure_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
-        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        """Raises `StaleFence`, `DeviceMissing`, `DeviceRefused` where a vGPU cannot be looked at, `HypervisorError`."""
         with self._domain_call(call, spec.server_id):
             return self._hypervisor.ensure(spec, self._devices(spec))
 
@@ -420,9 +423,20 @@ class ComputeService:
             record = records.get(uuid)
             if record is None or record.server_id != spec.server_id:
                 raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {spec.server_id}.")
+            self._must_not_be_anothers(record)
             handle = self._frameworks[record.framework].handle(uuid, record.parent)
             devices.append(port.Device(uuid, record.framework, handle, self._numa_node(record.gpu)))
         return devices
+
+    def _must_not_be_anothers(self, record: Record) -> None:
+        """A domain knows a VF by its address: what somebody else has made there since the host booted, it would take for its own.
+
+        Where nothing stands the hypervisor says so.
+        """
+        with self._lock:
+            there = self._frameworks[record.framework].type_id_of(record.uuid, record.parent)
+        if there is not None and not self._is(record, there):
+            raise DeviceMissing(f"The vGPU {record.uuid} is gone, and another, not Lamina's, is in its place on {record.parent}.")
 
     def _numa_node(self, address: PciAddress) -> int | None:
         with self._lock:
@@ -432,9 +446,21 @@ class ComputeService:
                 return None
 
     def set_power(self, call: Call, server_id: str, action: PowerAction) -> DomainReport:
-        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        """Raises `StaleFence`, `DeviceMissing`, `DeviceRefused` where a vGPU cannot be looked at, `HypervisorError`."""
         with self._domain_call(call, server_id):
+            if action in _STARTING:
+                self._must_start_on_its_own(server_id)
             return self._hypervisor.set_power(server_id, action)
+
+    def _must_start_on_its_own(self, server_id: str) -> None:
+        """What a running domain has, nobody can have changed."""
+        records = self._journal.records()
+        for domain in self._hypervisor.domains():
+            if domain.server_id == server_id and domain.power_state.is_off:
+                for uuid in domain.vgpus:
+                    if uuid not in records:
+                        raise DeviceMissing(f"Host {self._host} has no vGPU {uuid} of server {server_id}.")
+                    self._must_not_be_anothers(records[uuid])
 
     def suspend_domain(self, call: Call, server_id: str) -> DomainReport:
         """Raises `StaleFence`, `HypervisorError`."""
@@ -442,12 +468,12 @@ class ComputeService:
             return self._hypervisor.suspend(server_id)
 
     def resume_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
-        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        """Raises `StaleFence`, `DeviceMissing`, `DeviceRefused` where a vGPU cannot be looked at, `HypervisorError`."""
         with self._domain_call(call, spec.server_id):
             return self._hypervisor.resume(spec, self._devices(spec))
 
     def fit_domain(self, call: Call, spec: DomainSpec) -> DomainReport:
-        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        """Raises `StaleFence`, `DeviceMissing`, `DeviceRefused` where a vGPU cannot be looked at, `HypervisorError`."""
         with self._domain_call(call, spec.server_id):
             return self._hypervisor.fit(spec, self._devices(spec))
 
@@ -478,7 +504,7 @@ class ComputeService:
                 raise HostError(f"The disk of server {server_id} did not arrive as it was sent.")
 
     def expect_domain(self, call: Call, spec: DomainSpec) -> Landing:
-        """Raises `StaleFence`, `DeviceMissing`, `HypervisorError`."""
+        """Raises `StaleFence`, `DeviceMissing`, `DeviceRefused` where a vGPU cannot be looked at, `HypervisorError`."""
         with self._domain_call(call, spec.server_id):
             return dataclasses.replace(self._hypervisor.expect(spec, self._devices(spec)), host=self._host)
 
