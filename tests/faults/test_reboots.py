@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import pytest
 
+from lamina.hosts.directory import Compute
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import PowerAction, PowerState
 from lamina.model.servers import VmState
-from lamina.operations import attach, confirm, detach, power, reconcile, resize
+from lamina.operations import attach, confirm, detach, live_migrate, power, reconcile, resize
 from lamina.saga.log import State
 from tests.faults.desk import Desk
 from tests.faults.stories import Story, look_twice
@@ -171,3 +175,37 @@ def test_nor_where_the_host_reboots_between_its_vgpus_and_its_start(desk: Desk) 
     domain = world.hosts[name].machine.state.domains[server.id]
     assert domain.power_state is PowerState.RUNNING
     assert foreign.isdisjoint(domain.devices.values())
+
+
+class Sending:
+    """A host that does something as soon as it sends a domain away."""
+
+    def __init__(self, compute: Compute, then: Callable[[], None]) -> None:
+        self._compute = compute
+        self._then = then
+
+    def send_domain(self, *signed: Any) -> None:
+        self._compute.send_domain(*signed)
+        self._then()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compute, name)
+
+
+@pytest.mark.parametrize(("moment", "why"), [("before", "is gone, and another, not Lamina's"), ("after", "broke")])
+def test_nor_sent_to_a_host_that_reboots_before_or_after_it_is_asked_to_go(desk: Desk, moment: str, why: str) -> None:
+    world = World.on(desk, "vfio")
+    server = world.created(ONE)
+    source, target = sorted(world.hosts, key=lambda name: name != server.host)
+    if moment == "before":
+        world.begin(probe=At("logged", "awaited", lambda: somebody_is_faster(world, target)))
+    else:
+        world.begin(wrap=lambda compute: cast(Compute, Sending(compute, lambda: somebody_is_faster(world, target))))
+    live_migrate.request(world.plane, CALLER, server.id)
+    world.settle()
+    stayed = world.server(server.id)
+    assert (stayed.host, stayed.vm_state) == (source, VmState.ACTIVE)
+    assert why in str(stayed.fault)
+    assert world.hosts[source].machine.state.domains[server.id].power_state is PowerState.RUNNING
+    assert len(world.hosts[target].machine.state.vf_types) == 1, "what somebody else has made stands"
+    world.check()

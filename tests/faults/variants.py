@@ -18,7 +18,7 @@ from unittest import mock
 from lamina.agent.compute import ComputeService
 from lamina.agent.journal import Journal
 from lamina.model import ids
-from lamina.model.hosts import Call
+from lamina.model.hosts import Call, Landing
 from lamina.operations import (
     clear_evacuated,
     comparison,
@@ -26,6 +26,7 @@ from lamina.operations import (
     create,
     delete,
     evacuate,
+    live_migrate,
     power,
     reconcile,
     resize,
@@ -194,6 +195,12 @@ def _disk_left(work: Any, move: Any = resize._move_disk) -> Any:
     return None
 
 
+def _asked_once(work: Any) -> None:
+    """Sent to where it was awaited once, whatever has become of it since."""
+    landing = Landing(work.output(live_migrate.CLAIMED).host, "", "")
+    work.plane.hosts.of(work.params.source).send_domain(work.call("moved"), work.subject, landing)
+
+
 def _quiet_end(_work: Any, _tx: Any, _error: Any) -> None:
     return None
 
@@ -215,17 +222,18 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("a release forgets no vGPU", _without(hosts, "delete_vgpus"), known=2),
     Variant("the journal is written after the device is made", _journalled_late, known=2),
     Variant("the journal forgets before the device is gone", _without(ComputeService, "release_vgpus", _forget_first), known=26),
-    Variant("the journal lets a stale fence pass", _without(Journal, "call", _any_fence), known=189),
+    Variant("the journal lets a stale fence pass", _without(Journal, "call", _any_fence), known=190),
     Variant("a fence that could not be written is forgotten", _without(Journal, "call", _unwritten_forgotten), known=102),
     Variant("a failed call is taken back in the journal alone", _without(ComputeService, "_take_back", _take_back_by_word), known=20),
     Variant("whatever stands where the journal says is ours", _without(ComputeService, "_is", lambda *_: True), known=82),
     Variant("a domain starts on whatever is where its vGPU was", _without(ComputeService, "_must_not_be_anothers"), known=103),
+    Variant("a domain is sent to where it was awaited before the host booted", _without(live_migrate, "_send", _asked_once), known=104),
     Variant("a retry makes another vGPU", _without(steps_on_hosts, "ensure_vgpus", _another_each_time)),
-    Variant("a step is logged before its effect", _without(runner._Turn, "_effect", _logged_first), known=10),
+    Variant("a step is logged before its effect", _without(runner._Turn, "_effect", _logged_first), known=51),
     Variant("recovery forgets what unwinds", _without(recovery, "plan", _forgets_unwinding), known=6),
-    Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None), known=139),
+    Variant("an undo of create leaves the claim", kinds=_step(create.KIND, "claimed", undo=None), known=140),
     Variant("an undo of create leaves the vGPUs", kinds=_step(create.KIND, "vgpus_present", undo=None), known=24),
-    Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None), known=138),
+    Variant("an undo of create leaves the domain", kinds=_step(create.KIND, "domain_running", undo=None), known=139),
     Variant("create does not record where its vGPUs are", kinds=_step(create.KIND, "vgpus_present", then=None)),
     Variant("create ends without a word", kinds=_silent_end(create.KIND), known=24),
     Variant("an undo of resize leaves the claim", kinds=_step(resize.KIND, "claimed", undo=None), known=31),
@@ -235,9 +243,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("resize leaves the disk behind", kinds=_step(resize.KIND, "disk_moved", do=_disk_left), known=30),
     Variant("resize ends without a word", kinds=_silent_end(resize.KIND), known=15),
     Variant("the way back does without the vGPUs", _without(steps_on_hosts, "bring_back", _without_vgpus), known=20),
-    Variant("confirm leaves the source's vGPUs", kinds=_step(confirm.KIND, "source_removed", do=_domain_alone), known=152),
-    Variant("confirm leaves the source's domain", kinds=_step(confirm.KIND, "source_removed", do=_vgpus_alone), known=152),
-    Variant("confirm goes on paying for the source", kinds=_step(confirm.KIND, "confirmed", do=_unreleased), known=152),
+    Variant("confirm leaves the source's vGPUs", kinds=_step(confirm.KIND, "source_removed", do=_domain_alone), known=153),
+    Variant("confirm leaves the source's domain", kinds=_step(confirm.KIND, "source_removed", do=_vgpus_alone), known=153),
+    Variant("confirm goes on paying for the source", kinds=_step(confirm.KIND, "confirmed", do=_unreleased), known=153),
     Variant("revert leaves the target's vGPUs", kinds=_step(revert.KIND, "target_vgpus_removed", do=_nothing), known=30),
     Variant("revert leaves the target running", kinds=_step(revert.KIND, "target_stopped", do=_nothing), known=30),
     Variant("revert hands nothing back", kinds=_step(revert.KIND, "reverted", do=_not_handed_back), known=30),
@@ -246,10 +254,10 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("an undo of evacuate leaves the target's vGPUs", kinds=_step(evacuate.KIND, "target_vgpus_present", undo=None), known=47),
     Variant("an undo of evacuate leaves the target's domain", kinds=_step(evacuate.KIND, "target_defined", undo=None), known=50),
     Variant("evacuate ends without a word", kinds=_silent_end(evacuate.KIND), known=19),
-    Variant("nobody clears what was evacuated", _without(reconcile, "_clear_evacuated"), known=109),
-    Variant("what was evacuated is restored", _without(servers, "evacuations", lambda *_, **__: []), known=10),
-    Variant("a clearing leaves the vGPUs", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_domain_alone), known=10),
-    Variant("a clearing leaves the domain", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_vgpus_alone), known=10),
+    Variant("nobody clears what was evacuated", _without(reconcile, "_clear_evacuated"), known=110),
+    Variant("what was evacuated is restored", _without(servers, "evacuations", lambda *_, **__: []), known=54),
+    Variant("a clearing leaves the vGPUs", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_domain_alone), known=55),
+    Variant("a clearing leaves the domain", kinds=_step(clear_evacuated.KIND, "leftovers_removed", do=_leftover_vgpus_alone), known=55),
     Variant("delete looks at the server's own host alone", _without(delete, "_places", _own_host_alone), known=43),
     Variant("delete forgets the migration's side", kinds=_step(delete.KIND, "forgotten", do=_claim_kept), known=43),
     Variant("delete touches no host", kinds=_step(delete.KIND, "removed_from_hosts", do=_nothing)),
@@ -258,21 +266,23 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("restore makes no vGPUs", kinds=_step(restore.KIND, "vgpus_present", do=lambda _work: ()), known=6),
     Variant("nobody repairs what a host has lost", _without(comparison, "lacking", lambda *_: []), known=3),
     Variant("what is left over stays", _without(comparison, "removable", lambda _: ((), ())), known=19),
-    Variant("nobody notices what a guest does", _without(comparison, "drift", lambda *_: {}), known=107),
+    Variant("nobody notices what a guest does", _without(comparison, "drift", lambda *_: {}), known=108),
 )
 
 
 def corners() -> Iterator[tuple[int, list[Event]]]:
     """Schedules for what chance seldom meets.
 
-    A migration or an evacuation, after each of its moves, meets a deletion or a refusal; after a reboot somebody else is where
-    a server's vGPU was, which is deleted or rebooted then; a call comes to a host that could not write down that it has heard a newer one.
+    A migration or an evacuation, after each of its moves, meets a deletion or a refusal; after a reboot somebody else is where a
+    server's vGPU was, and the server is deleted or rebooted then, or comes there alive; a call comes to a host that could not write
+    down that it has heard a newer one.
     """
     asks = [chooser for chooser in CHOOSERS for _ in range(chooser.weight)]
     migrate = next(n for n, chooser in enumerate(asks) if chooser.kind == "resize" and chooser.weight == 1)
     deletion = next(n for n, chooser in enumerate(asks) if chooser.kind == "delete")
     revert_it = next(n for n, chooser in enumerate(asks) if chooser.kind == "revert")
     evacuation = next(n for n, chooser in enumerate(asks) if chooser.kind == "evacuate")
+    live = next(n for n, chooser in enumerate(asks) if chooser.kind == "live_migrate")
     soft_reboot = next(n for n, chooser in enumerate(asks) if chooser.kind == "power") + 2 * len(asks)
     snapshot = next(n for n, chooser in enumerate(asks) if chooser.kind == "snapshot")
     for seed in (2, 3):
@@ -291,6 +301,7 @@ def corners() -> Iterator[tuple[int, list[Event]]]:
         yield 3, [*lost, Event("ask", deletion), Event("run", 0, 9), Event("ask", deletion), Event("run", 0, 9)]
     yield 2, [Event("ask", snapshot), Event("overtaken", 2), Event("journal full", 0), Event("move", 0)]
     yield 3, [Event("reboot", 5, 2), Event("foreign", 5, 0), Event("ask", soft_reboot, 1), Event("run", 0, 9)]
+    yield 3, [Event("ask", live), *[Event("move", 0)] * 3, Event("reboot", 2, 2), Event("foreign", 2, 0), Event("run", 0, 9)]
 
 
 def schedules(patience: int) -> list[tuple[int, list[Event] | None]]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from lamina.model import attached, ids, live_migration
-from lamina.model.errors import BadRequest, HypervisorError, InvalidState
+from lamina.model.errors import BadRequest, HostError, HypervisorError, InvalidState, StaleFence
 from lamina.model.flavors import Flavor
 from lamina.model.gpus import VgpuState
 from lamina.model.hosts import DomainReport, Landing, PowerAction, PowerState, Transfer, VgpuReport
@@ -289,10 +289,24 @@ def _arrived(work: LiveMigrateWork, here: Transfer) -> PowerState | None:
 
 
 def _send(work: LiveMigrateWork) -> str | None:
-    """What the source says against it. Whether it has begun all the same, the next look tells."""
+    """What either host says against it. Whether it has begun all the same, the next look tells.
+
+    The target makes itself ready once more: since it has first, it may have booted, and what stands there by now be another's.
+    A domain that had arrived would be ended by that, so the source refuses every earlier word to begin before.
+    """
+    source, target = work.plane.hosts.of(work.params.source), work.output(CLAIMED).host
+    work.host = work.params.source
+    if not _is_on(source.stop_transfer(work.call("moved"), work.subject)):
+        return None
+    try:
+        landing = _await_domain(work)
+    except StaleFence:
+        raise
+    except HostError as error:
+        return f"host {target} cannot take it: {error.message}"
     work.host = work.params.source
     try:
-        work.plane.hosts.of(work.params.source).send_domain(work.call("moved"), work.subject, work.output(AWAITED))
+        source.send_domain(work.call("moved"), work.subject, landing)
     except HypervisorError as error:
         return error.message
     return None
@@ -378,7 +392,6 @@ def _undone(work: LiveMigrateWork, tx: sa.Connection, error: SagaError) -> None:
 
 
 CLAIMED: Change[ControlPlane, Params, claim.Claimed] = Change("claimed", _claim, _give_back, claim.Claimed)
-AWAITED: Effect[ControlPlane, Params, Landing] = Effect("awaited", _await_domain, _awaited, _remove_target, output=Landing)
 MOVED: Effect[ControlPlane, Params, PowerState] = Effect("moved", _move, _moved, _stay, _stayed, output=PowerState, irrevocable=True)
 KIND: Kind[ControlPlane, Params] = Kind(
     name="live_migrate",
@@ -386,7 +399,7 @@ KIND: Kind[ControlPlane, Params] = Kind(
     steps=(
         CLAIMED,
         Effect("target_vgpus_present", _make_vgpus, _vgpus_made, _remove_vgpus),
-        AWAITED,
+        Effect("awaited", _await_domain, _awaited, _remove_target),
         MOVED,
         Effect("goes_on", _go_on, _goes_on),
         Effect("source_removed", _remove_source),

@@ -32,6 +32,8 @@ class Cable:
 class _Move:
     landing: Landing
     started_at: float
+    #: the target's, with which the connection to it breaks
+    boot_id: str
 
 
 class SimulatedHypervisor:
@@ -168,14 +170,18 @@ class SimulatedHypervisor:
             if landing.host not in self._cable.ends:
                 raise HypervisorError(f"The host {landing.host} cannot be reached from here.")
             self._came_to_nothing.pop(server_id, None)
-            self._moves.setdefault(server_id, _Move(landing, self._cable.clock.now()))
+            boot_id = self._cable.ends[landing.host].boot_id()
+            self._moves.setdefault(server_id, _Move(landing, self._cable.clock.now(), boot_id))
 
     def transfer(self, server_id: str) -> Transfer:
         move = self._moves.get(server_id)
         if move is not None and self._cable.clock.now() >= move.started_at + self._cable.seconds:
             self._moves.pop(server_id, None)
             try:
-                self._hand_over(server_id, self._cable.ends[move.landing.host])
+                target = self._cable.ends[move.landing.host]
+                if target.boot_id() != move.boot_id:
+                    raise HypervisorError(f"The connection to host {move.landing.host} broke.")
+                self._hand_over(server_id, target)
             except (HypervisorError, DeviceMissing) as error:
                 self._came_to_nothing[server_id] = error.message
         return self._transfer(server_id)
