@@ -26,14 +26,13 @@ from lamina.agent.frameworks.framework import UNREADABLE, Found, FrameworkPort, 
 from lamina.agent.frameworks.mdev import Mdev
 from lamina.agent.frameworks.vfio import Vfio
 from lamina.agent.journal import Journal, Record
-from lamina.agent.places import is_at, parent_of, place_of, profile_of, report_of, type_of
+from lamina.agent.places import is_at, parent_of, place_of, profile_of, report_of, standing_on, type_of
 from lamina.agent.salvage import Salvage
 from lamina.agent.sysfs import Sysfs
 from lamina.agent.turns import Turns
-from lamina.model import ids
 from lamina.model.clock import Clock
 from lamina.model.errors import DeviceForeign, DeviceMissing, DeviceRefused, HostError
-from lamina.model.gpus import HAVE_SLOTS, Framework, GpuSettings, Partitioning
+from lamina.model.gpus import HAVE_SLOTS, Framework, GpuSettings
 from lamina.model.hosts import (
     Call,
     Console,
@@ -198,24 +197,7 @@ class ComputeService:
         return self._gpu(address)
 
     def _vgpus(self, found: Found) -> tuple[VgpuReport, ...]:
-        records = self._journal.records()
-        on_parent = {r.parent: r for r in records.values()}
-        instances = {(r.profile, r.placement) for r in records.values() if r.gpu == found.gpu.address and r.profile is not None}
-        reports = []
-        for device in found.devices:
-            if found.gpu.partitioning is Partitioning.MIG and device.parent == found.gpu.address:
-                # a GPU instance without a vGPU: one of ours that is being made or removed, or somebody else's
-                if (profile_of(found.gpu, device.type), device.start) not in instances:
-                    uuid = ids.foreign_instance_uuid(self._host, device.parent, device.start or 0)
-                    reports.append(VgpuReport(uuid, device.parent, device.parent, device.type, ours=False, placement=device.start))
-                continue
-            record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
-            if record is not None and record.parent == device.parent and self._is(record, device.type_id):
-                reports.append(report_of(record, device.start))
-            else:
-                uuid = device.uuid or ids.foreign_vf_uuid(self._host, device.parent)
-                reports.append(VgpuReport(uuid, found.gpu.address, device.parent, device.type, ours=False, placement=device.start))
-        return tuple(reports)
+        return standing_on(found, self._journal.records(), self._host, self._is)
 
     def _is(self, record: Record, type_id: str | None) -> bool:
         """Whether what stands where the record says is the record's vGPU; an mdev has a uuid, a VF's has only its time."""

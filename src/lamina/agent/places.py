@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from lamina.agent.frameworks.framework import Found, Place
 from lamina.agent.journal import Record
+from lamina.model import ids
 from lamina.model.errors import DeviceRefused
 from lamina.model.gpus import Gpu, Partitioning, VgpuType
 from lamina.model.hosts import VgpuReport, VgpuSpec
@@ -55,3 +56,27 @@ def parent_of(found: Found, taken: Container[PciAddress], preferred: Iterable[Pc
     if not free:
         raise DeviceRefused(f"GPU {found.gpu.address} has no free virtual function", errno.ENOSPC)
     return next((parent for parent in preferred if parent in free), free[0])
+
+
+def standing_on(
+    found: Found, records: Mapping[str, Record], host: str, is_ours: Callable[[Record, str | None], bool]
+) -> tuple[VgpuReport, ...]:
+    """The vGPUs on a GPU as its host tells of them; `is_ours` says whether a type that stands where a record says is that vGPU."""
+    gpu = found.gpu
+    on_parent = {r.parent: r for r in records.values()}
+    instances = {(r.profile, r.placement) for r in records.values() if r.gpu == gpu.address and r.profile is not None}
+    reports = []
+    for device in found.devices:
+        if gpu.partitioning is Partitioning.MIG and device.parent == gpu.address:
+            # a GPU instance without a vGPU: one of ours that is being made or removed, or somebody else's
+            if (profile_of(gpu, device.type), device.start) not in instances:
+                uuid = ids.foreign_instance_uuid(host, device.parent, device.start or 0)
+                reports.append(VgpuReport(uuid, device.parent, device.parent, device.type, ours=False, placement=device.start))
+            continue
+        record = records.get(device.uuid) if device.uuid is not None else on_parent.get(device.parent)
+        if record is not None and record.parent == device.parent and is_ours(record, device.type_id):
+            reports.append(report_of(record, device.start))
+        else:
+            uuid = device.uuid or ids.foreign_vf_uuid(host, device.parent)
+            reports.append(VgpuReport(uuid, gpu.address, device.parent, device.type, ours=False, placement=device.start))
+    return tuple(reports)
