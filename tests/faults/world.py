@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
-from lamina.agent.simulated.fleet import parse_fleet
+from lamina.agent.simulated.fleet import Fleet, parse_fleet
 from lamina.agent.simulated.host import simulated_host
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model import ids
@@ -61,7 +62,8 @@ TYPES = (
 #: how vGPUs are made -> the card, its small type and its large one
 CARDS = {
     "mdev": (f"framework: mdev, types: {TYPES}", "nvidia-11", "nvidia-12"),
-    "vfio": (f"framework: vfio, types: {TYPES}", "nvidia-11", "nvidia-12"),
+    # one function more than there can be vGPUs: each costs time at every look
+    "vfio": (f"framework: vfio, virtual_functions: 5, types: {TYPES}", "nvidia-11", "nvidia-12"),
     "mig": ("framework: vfio, model: nvidia-h100-pcie, partitioning: mig", "NVIDIA H100-1-10C", "NVIDIA H100-2-20C"),
 }
 FRAMEWORKS = ("mdev", "vfio")
@@ -96,6 +98,16 @@ ONE = flavor("one", resources__VGPU="1")
 TWO = flavor("two", resources__VGPU="2")
 
 
+def described(framework: str) -> str:
+    card, small, large = CARDS[framework]
+    return FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large)
+
+
+@functools.cache
+def fleet(text: str) -> Fleet:
+    return parse_fleet(text)
+
+
 def _first_look(world: World) -> str:
     world.begin()
     return ""
@@ -117,9 +129,8 @@ class World:
         self.framework = framework
         self._desk = desk
         self.clock = VirtualClock()
-        card, small, large = CARDS[framework]
-        self._described = FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large)
-        self.fleet = parse_fleet(self._described)
+        self._described = described(framework)
+        self.fleet = fleet(self._described)
         (state / "images").mkdir(parents=True, exist_ok=True)
         self._url = url or f"sqlite:///{state / 'lamina.db'}"
         if fresh and url is None and desk is None:

@@ -6,7 +6,6 @@ schema, the hosts and the first reports come from a template.
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import shutil
@@ -19,7 +18,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 from lamina.agent import journal
 from lamina.agent.hypervisors.simulated import SimulatedHypervisor
-from lamina.agent.simulated.fleet import Fleet, parse_fleet
 from lamina.hosts.directory import Compute, Hosts
 from lamina.model.errors import HostUnreachable, LaminaError
 from lamina.model.flavors import Flavor
@@ -34,7 +32,7 @@ from lamina.store import hosts, sagas
 from tests.faults.desk import Desk
 from tests.faults.simulator.machines import Line, Site, replace_in_memory
 from tests.faults.simulator.trouble import Trouble
-from tests.faults.world import CALLER, CARDS, FLEET, Killed, VirtualClock, World
+from tests.faults.world import CALLER, Killed, VirtualClock, World, described, fleet
 
 #: seconds since the epoch: when the servers that stand already were made, and when every schedule begins
 BEGINNING, PREPARED = 1_700_000_000.0, 1_700_001_000.0
@@ -98,14 +96,6 @@ class Stage(Desk):
         super().close()
 
 
-@functools.cache
-def fleet(framework: str) -> Fleet:
-    card, small, large = CARDS[framework]
-    if framework == "vfio":
-        card += ", virtual_functions: 5"  # one more than there can be vGPUs: each costs time at every look
-    return parse_fleet(FLEET.replace("CARD", card).replace("SMALL", small).replace("LARGE", large))
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Ids are drawn from the seed, journals are in memory."""
@@ -145,7 +135,7 @@ class Scene(World):
         self.stage, self.state, self.framework = stage, stage.folder, framework
         self.kinds = tuple(kinds)
         self.clock = FixedClock()
-        self.fleet = fleet(framework)
+        self.fleet = fleet(described(framework))
         self.trouble = Trouble()
         self.late: list[tuple[str, Callable[[], Any]]] = []
         self.trace: list[str] = []
