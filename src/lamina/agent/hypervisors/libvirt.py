@@ -249,8 +249,9 @@ class LibvirtHypervisor:
         self._connection.ask("begin to copy a disk", lambda _: domain.backupBegin(xml, None))
 
         def look(_: libvirt.virConnect) -> tuple[int, int]:
+            running = domain.jobInfo()[0]  # first: how a job ended is told only once it has
             ended = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
-            return domain.jobInfo()[0], ended.get("type", libvirt.VIR_DOMAIN_JOB_NONE)
+            return running, ended.get("type", libvirt.VIR_DOMAIN_JOB_NONE)
 
         while (state := self._connection.ask("tell of a domain's job", look))[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             time.sleep(LOOK)
