@@ -46,12 +46,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
+#: in CI, whose time is bounded, what a fault or a scenario does with either kind of vGPU it does with one, drawn by its name
+ONE_KIND = os.environ.get("CI") == "true"
+
+
+def pytest_report_header() -> str | None:
+    return f"CI: each of tests/faults and tests/scenario that there is for {' and '.join(FRAMEWORKS)} runs with one" if ONE_KIND else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In CI, whose time is bounded, what a fault or a scenario does with either kind of vGPU it does with one, drawn by its name."""
-    if os.environ.get("CI") != "true":
+    if not ONE_KIND:
         return
-    left = [item for item in items if _is_of_the_other_kind(item)]
-    items[:] = [item for item in items if not _is_of_the_other_kind(item)]
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        (left if _is_of_the_other_kind(item) else kept).append(item)
+    items[:] = kept
     config.hook.pytest_deselected(items=left)
 
 

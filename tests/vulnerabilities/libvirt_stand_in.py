@@ -1,4 +1,4 @@
-"""The module that moves domains, on a libvirt that is made up: constants have values of their own, and connections are brought along."""
+"""Lamina's own modules on a libvirt that is made up: constants have values of their own, and connections are brought along."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import importlib
 import itertools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-HYPERVISORS = "lamina.agent.hypervisors"
-_LIBVIRT = ("libvirt_connection", "libvirt_moves")
+from lamina.agent import hypervisors
+
+_OURS = ("libvirt_connection", "libvirt_moves", "libvirt")
 
 
 class Constants(types.ModuleType):
     """Flags are bits, and names of parameters are words; both come to be when they are asked for."""
 
     libvirtError = type("libvirtError", (Exception,), {})  # noqa: N815 - as the real one has it
+    virConnect = virDomain = object  # noqa: N815
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("VIR_"):
@@ -31,13 +33,20 @@ class Constants(types.ModuleType):
 _bits = itertools.count()
 
 
+class Asked:
+    """A connection that asks at once."""
+
+    def ask(self, what: str, question: Callable[[Any], Any], patience: float = 0) -> Any:
+        return question(self)
+
+
 @contextlib.contextmanager
 def on_made_up_libvirt() -> Iterator[types.SimpleNamespace]:
-    """``moves``, the module, and the ``constants`` that it was loaded with."""
+    """The modules ``moves`` and ``hypervisor``, and the ``constants`` that they were loaded with."""
     constants = Constants("libvirt")
-    fresh = [f"{HYPERVISORS}.{name}" for name in _LIBVIRT]
-    with mock.patch.dict(sys.modules, {"libvirt": constants}):
-        for name in fresh:
+    fresh = {name: f"{hypervisors.__name__}.{name}" for name in _OURS}
+    with mock.patch.dict(sys.modules, {"libvirt": constants}), mock.patch.dict(vars(hypervisors)):
+        for name in fresh.values():
             sys.modules.pop(name, None)
-        loaded = [importlib.import_module(name) for name in fresh]
-        yield types.SimpleNamespace(moves=loaded[-1], constants=constants)
+        loaded = {name: importlib.import_module(path) for name, path in fresh.items()}
+        yield types.SimpleNamespace(moves=loaded["libvirt_moves"], hypervisor=loaded["libvirt"], constants=constants)

@@ -22,7 +22,7 @@ from lamina.model.gpus import Framework
 from lamina.model.hosts import DomainSpec, Landing, PowerAction
 from lamina.operations import live_migrate, power
 from tests.faults.world import CALLER, TWO
-from tests.vulnerabilities.libvirt_stand_in import on_made_up_libvirt
+from tests.vulnerabilities.libvirt_stand_in import Asked, on_made_up_libvirt
 from tests.vulnerabilities.row import Row
 from tests.vulnerabilities.stage import Stage
 
@@ -44,13 +44,6 @@ class Domain:
 
     def migrateToURI3(self, uri: str, params: dict[str, Any], flags: int) -> None:  # noqa: N802
         self.moved.append((uri, params, flags))
-
-
-class Asked:
-    """A connection that asks at once."""
-
-    def ask(self, what: str, question: Callable[[Any], Any], patience: float = 0) -> Any:
-        return question(self)
 
 
 def definition(spec: DomainSpec, handle: str) -> str:
